@@ -81,7 +81,8 @@ class ReadPort(Protocol):
 
     def projects(self) -> list[Json]: ...
 
-    def runs(self, project: str, *, where: str = "", sort: str = "-created", limit: int = 100, cursor: str = "") -> Json: ...
+    def runs(self, project: str, *, where: str = "", sort: str = "-created", limit: int = 100, cursor: str = "") -> Json:
+        """{"runs", "next_cursor", "total"}. Raises errors.QueryError for a mistake in `where`, `sort` or `cursor`."""
 
     def run(self, project: str, run_id: str) -> Json | None: ...
 
@@ -92,9 +93,20 @@ class ReadPort(Protocol):
     def chart(self, query: ChartQuery) -> list[SampledSeries]: ...
 
     def scan(
-        self, project: str, run_id: str, *, keys: Sequence[str] | None, start: int | None, end: int | None, stream: str
+        self,
+        project: str,
+        run_id: str,
+        *,
+        keys: Sequence[str] | None,
+        start: int | None,
+        end: int | None,
+        stream: str,
+        steps: Sequence[int] | None = None,
     ) -> Iterator[list[Json]]:
-        """Exact merged rows in step order, in lists of about 10,000; memory does not grow with the run."""
+        """Exact merged rows in step order, in lists of about 10,000; memory does not grow with the run.
+
+        `start` is inclusive, `end` exclusive. `steps`: only the rows at these steps (a few thousand at most).
+        """
 
     def writers(self, project: str, run_id: str) -> list[Json]: ...
 
