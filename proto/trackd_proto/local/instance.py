@@ -1,0 +1,350 @@
+"""Find the daemon of an instance directory, prove to each other who one is, and start one if there is none.
+
+Used by the courier, the CLI and an agent that uploads to a hub on the same machine; the trainer uses `places` alone
+(this module loads gRPC).
+
+Who one is: `cookie` holds 32 random bytes that only this user can read. The client sends a nonce in Hello and
+believes the daemon only if the reply carries HMAC(cookie, "daemon" + nonce). Only then does it send its own token
+HMAC(cookie, "client" + epoch) with every call; it is good for that incarnation of that daemon. The cookie
+itself never travels.
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import hmac
+import importlib.util
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import grpc
+import msgspec
+from grpc import aio
+
+from trackd_proto import limits
+from trackd_proto.layout import Instance, Published
+from trackd_proto.local import places
+from trackd_proto.v1 import ingest_pb2, ingest_pb2_grpc
+from trackd_proto.version import PROTOCOL_MAX, PROTOCOL_MIN, VERSION
+
+PROOF_KEY: Final = "x-trackd-proof"
+"""Metadata key of a call's credential."""
+
+READY: Final = b"R"
+"""What a spawned daemon writes to its readiness pipe; anything else it writes is why it could not start."""
+
+_COOKIE_BYTES: Final = 32
+_BAD_COOKIE: Final = "{} is damaged: stop the daemon (trackd stop), remove the file and start again"
+_HELLO_TIMEOUT_S: Final = 5.0
+_SPAWN_TIMEOUT_S: Final = 10.0
+_RETRY_S: Final = 0.02
+_KEPT_VARIABLES: Final = (
+    "HOME", "PATH", "LANG", "TMPDIR", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"
+)  # fmt: skip
+_KEPT_PREFIXES: Final = ("LC_", "XDG_", "TRACKD_")
+# Forks once, so that the daemon is nobody's child: who starts it sees no SIGCHLD and reaps at once.
+_BOOT: Final = """
+import os, sys
+if os.fork(): os._exit(0)
+site = next((i for i, p in enumerate(sys.path) if p.endswith("-packages")), len(sys.path))
+sys.path[site:site] = [p for p in {paths!r} if p not in sys.path]
+from trackd_daemon.cli import main
+main()
+"""
+
+
+class NotReachableError(ConnectionError):
+    """No daemon answers (none runs, or it hangs)."""
+
+
+class ImpostorError(ConnectionError):
+    """Something answers that does not know this user's cookie; nothing was sent to it."""
+
+
+class SpawnError(RuntimeError):
+    """The daemon could not be started; the message says why."""
+
+
+class VersionMismatchError(RuntimeError):
+    """Daemon and client have no protocol version in common."""
+
+
+# ---------------------------------------------------------------------------------------------- credentials
+
+
+def load_cookie(where: Instance, *, can_create: bool = True) -> bytes:
+    """The 32 bytes that prove this user. Raises FileNotFoundError (not created), UnsafePlaceError, ValueError."""
+    try:
+        return read_cookie(where.cookie)
+    except FileNotFoundError:
+        if not can_create:
+            raise
+    places.prepare(where)
+    places.create_private(where.cookie, secrets.token_hex(_COOKIE_BYTES).encode())
+    return read_cookie(where.cookie)
+
+
+def read_cookie(path: Path) -> bytes:
+    """The cookie in a file. Raises FileNotFoundError, UnsafePlaceError, ValueError."""
+    try:
+        cookie = bytes.fromhex(places.read_private(path, 4096).decode("ascii"))
+    except (UnicodeDecodeError, ValueError) as error:
+        raise ValueError(_BAD_COOKIE.format(path)) from error
+    if len(cookie) != _COOKIE_BYTES:
+        raise ValueError(_BAD_COOKIE.format(path))
+    return cookie
+
+
+def daemon_proof(cookie: bytes, nonce: bytes) -> bytes:
+    """What a daemon answers in Hello."""
+    return hmac.new(cookie, b"daemon" + nonce, hashlib.sha256).digest()
+
+
+def client_proof(cookie: bytes, epoch: int) -> str:
+    """What a client sends with each call to the daemon of that epoch, as metadata PROOF_KEY."""
+    return hmac.new(cookie, b"client" + epoch.to_bytes(8, "big"), hashlib.sha256).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------- connecting
+
+
+class ProvenChannel:
+    """A channel whose calls carry the client's proof; takes the place of grpc.aio.Channel in the generated stubs."""
+
+    def __init__(self, channel: aio.Channel, metadata: tuple[tuple[str, str], ...]) -> None:
+        self.raw = channel
+        self.metadata = metadata
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+        """As in grpc.aio.Channel."""
+        return partial(self.raw.unary_unary(*args, **kwargs), metadata=self.metadata)
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """As in grpc.aio.Channel."""
+        return partial(self.raw.stream_stream(*args, **kwargs), metadata=self.metadata)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close it; calls under way get `grace` seconds."""
+        await self.raw.close(grace)
+
+
+class Link(NamedTuple):
+    """A proven connection to a daemon: `IngestStub(link.channel)` is ready for use."""
+
+    channel: ProvenChannel
+    reply: ingest_pb2.HelloReply
+
+    @property
+    def ingest(self) -> Any:
+        """Stub of the Ingest service (asynchronous)."""
+        return ingest_pb2_grpc.IngestStub(self.channel)  # type: ignore[arg-type]
+
+    @property
+    def control(self) -> Any:
+        """Stub of the Control service (asynchronous)."""
+        return ingest_pb2_grpc.ControlStub(self.channel)  # type: ignore[arg-type]
+
+
+def channel_options() -> list[tuple[str, int | str]]:
+    """gRPC options that both ends use."""
+    size = limits.MAX_REQUEST_BYTES + 64 * limits.KIB
+    return [
+        ("grpc.max_send_message_length", size),
+        ("grpc.max_receive_message_length", size),
+        ("grpc.max_metadata_size", 16 * limits.KIB),
+        ("grpc.enable_http_proxy", 0),
+        # A fresh channel tries at once instead of sharing the back-off of an older one.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.http2.lookahead_bytes", 4 * limits.MIB),
+    ]
+
+
+def read_published(where: Instance) -> Published | None:
+    """What daemon.json says, None if there is none or it is damaged. Raises UnsafePlaceError."""
+    try:
+        return msgspec.json.decode(places.read_private(where.published), type=Published)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+async def connect(where: Instance, *, client: str = f"client/{VERSION}", timeout_s: float = _HELLO_TIMEOUT_S) -> Link:
+    """Connect to the running daemon of an instance directory and prove each other.
+
+    Raises NotReachableError, ImpostorError, VersionMismatchError, UnsafePlaceError.
+    """
+    try:
+        places.private_directory(where.directory)
+        cookie = load_cookie(where, can_create=False)
+    except FileNotFoundError as error:
+        raise NotReachableError(f"no daemon has run in {where.directory} yet") from error
+    published = read_published(where)
+    if published is None:
+        raise NotReachableError(f"no daemon is published in {where.published}")
+    path = Path(published.socket)
+    if path.parent != where.directory:
+        places.private_directory(path.parent)
+    return await connect_to(f"unix:{path}", cookie, client=client, timeout_s=timeout_s)
+
+
+async def connect_to(target: str, cookie: bytes, *, client: str, timeout_s: float = _HELLO_TIMEOUT_S) -> Link:
+    """Connect to ``unix:PATH`` or ``HOST:PORT`` and prove each other with `cookie`. Errors as in connect()."""
+    nonce = secrets.token_bytes(16)
+    channel = aio.insecure_channel(target, options=channel_options())
+    try:
+        hello = ingest_pb2.HelloRequest(
+            protocol_min=PROTOCOL_MIN, protocol_max=PROTOCOL_MAX, client=client, nonce=nonce
+        )
+        stub: Any = ingest_pb2_grpc.IngestStub(channel)
+        reply = await stub.Hello(hello, timeout=timeout_s)
+        if not hmac.compare_digest(reply.proof, daemon_proof(cookie, nonce)):
+            raise ImpostorError(f"what listens on {target} does not know this user's cookie; nothing was sent to it")
+    except aio.AioRpcError as error:
+        await channel.close(None)
+        if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+            raise VersionMismatchError(error.details() or f"{target} speaks another protocol version") from error
+        raise NotReachableError(f"{target} does not answer: {error.details() or error.code().name}") from error
+    except BaseException:
+        await channel.close(None)
+        raise
+    return Link(ProvenChannel(channel, ((PROOF_KEY, client_proof(cookie, reply.epoch)),)), reply)
+
+
+async def reach(where: Instance, *, client: str = f"client/{VERSION}", timeout_s: float = _SPAWN_TIMEOUT_S) -> Link:
+    """connect(), starting the daemon if none answers. Raises as connect(), and SpawnError."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return await connect(where, client=client)
+        except NotReachableError:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+        await asyncio.to_thread(spawn, where, timeout_s=left)
+        if time.monotonic() < deadline:
+            await asyncio.sleep(_RETRY_S * secrets.randbelow(100) / 100)
+
+
+# ---------------------------------------------------------------------------------------------- starting
+
+
+def is_listening(where: Instance) -> bool:
+    """Somebody accepts connections on the published socket. Cheap; says nothing about who it is."""
+    published = read_published(where)
+    if published is None:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(published.socket)
+        except OSError:
+            return False
+    return True
+
+
+def spawn(where: Instance, *, environ: Mapping[str, str] = os.environ, timeout_s: float = _SPAWN_TIMEOUT_S) -> None:
+    """Start the daemon of an instance directory and return when it is ready, or at once if somebody else just has.
+
+    Blocks; of many processes that call it one starts a daemon and the others wait for it. Raises SpawnError,
+    UnsafePlaceError.
+    """
+    deadline = time.monotonic() + timeout_s
+    places.prepare(where)
+    lock = os.open(where.spawn_lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        while not _try_lock(lock):
+            if time.monotonic() > deadline:
+                raise SpawnError(f"another process holds {where.spawn_lock} and starts no daemon; see {where.log}")
+            time.sleep(_RETRY_S)
+        if not is_listening(where):
+            _start(where, environ, max(deadline - time.monotonic(), 1.0))
+    finally:
+        os.close(lock)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _start(where: Instance, environ: Mapping[str, str], timeout_s: float) -> None:
+    command = daemon_command(where)
+    read_end, write_end = os.pipe()
+    try:
+        log = os.open(where.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with subprocess.Popen(
+                [*command, "--ready-fd", str(write_end)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=clean_environment(where, environ),
+                start_new_session=True, close_fds=True, pass_fds=(write_end,),
+            ):  # fmt: skip
+                pass
+        except OSError as error:
+            raise SpawnError(f"cannot start {command[0]}: {error.strerror}") from error
+        finally:
+            os.close(log)
+            os.close(write_end)
+        said = _read_until_closed(read_end, timeout_s)
+    finally:
+        os.close(read_end)
+    if said != READY:
+        reason = said.decode("utf-8", "replace") if said else f"not ready within {timeout_s:.0f} s, or crashed"
+        raise SpawnError(f"the trackd daemon did not start: {reason} (log: {where.log})")
+
+
+def _read_until_closed(descriptor: int, timeout_s: float) -> bytes:
+    """READY as soon as it comes, else what was written until the other end closed or time was up."""
+    import select  # noqa: PLC0415  (only here; keeps the module's import list short for the CLI)
+
+    deadline, said = time.monotonic() + timeout_s, b""
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([descriptor], [], [], left)[0]:
+            break
+        part = os.read(descriptor, 4096)
+        said += part
+        if not part or said == READY:
+            break
+    return said
+
+
+def daemon_command(where: Instance) -> list[str]:
+    """The command that starts a daemon here: this installation's, or the newest that ever owned the directory."""
+    published = read_published(where)
+    if published is None or not published.executable or not _is_newer(published.version, VERSION):
+        return own_command()
+    return published.executable if Path(published.executable[0]).exists() else own_command()
+
+
+def own_command() -> list[str]:
+    """The command that starts this installation's daemon, whatever PYTHONPATH says."""
+    paths = []
+    for package in ("trackd_daemon", "trackd_proto", "grpc", "msgspec"):
+        spec = importlib.util.find_spec(package)
+        for place in (spec.submodule_search_locations or ()) if spec else ():
+            paths.append(str(Path(place).parent))
+    return [sys.executable, "-I", "-c", _BOOT.format(paths=list(dict.fromkeys(paths))), "serve", "--spawned"]
+
+
+def clean_environment(where: Instance, environ: Mapping[str, str]) -> dict[str, str]:
+    """What a daemon inherits: no more than it needs, so that nothing of one job leaks into another's."""
+    kept = {k: v for k, v in environ.items() if k in _KEPT_VARIABLES or k.startswith(_KEPT_PREFIXES)}
+    return kept | {"TRACKD_HOME": str(where.home)}
+
+
+def _is_newer(version: str, than: str) -> bool:
+    def numbers(text: str) -> list[int]:
+        return [int(part) if part.isdigit() else 0 for part in text.split(".")]
+
+    return numbers(version) > numbers(than)
