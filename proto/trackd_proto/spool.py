@@ -1,0 +1,327 @@
+"""Spool format: how a training process leaves its records in kernel-owned memory.
+
+A *session* is one training process: a directory below `Instance.spool`. Each writer in it has a head and chunks::
+
+    <session>/session.json                    SessionInfo: who it is and how its courier finds the daemon
+    <session>/courier.lock                    flock of the courier that serves it
+    <session>/<writer hex>.head               HEAD_BYTES, mapped by trainer and courier at once
+    <session>/<writer hex>.<chunk no>.chunk   mapped by the trainer, read by the courier
+
+Head: little-endian u64 words (index = word number), then two text areas.
+
+==== =============== ======= ===========================================================================
+word name            owner   meaning
+==== =============== ======= ===========================================================================
+0    MAGIC           writer  b"TRKDSPL1"
+1    FORMAT          writer  version.SPOOL_FORMAT
+2    PUBLISHED       writer  chunk no << 32 | offset: everything before it is whole
+3    ASSIGNED        writer  last seq given out; more than the frames say = the tail is damaged or was dropped
+4    LOSS_FIRST      writer  first seq of the open loss interval
+5    LOSS_COUNT      writer  its length; 0 = none open
+6    REFUSED         writer  rows logged after finish()
+7    CLOSED          writer  1 = nothing more will come
+8    PID             writer  of the process that owns the lane
+9    START_TICKS     writer  its start time, field 22 of /proc/PID/stat (0 where there is none)
+10   PID_NAMESPACE   writer  inode of /proc/self/ns/pid (0 where there is none)
+11   ROLLS           writer  chunks mapped
+12   UNPREPARED      writer  ... of these, made by the trainer itself because none was ready
+16   RECEIVED        courier highest contiguous seq the next hop has taken
+17   DURABLE         courier ... that survives a power loss there
+18   COMMITTED       courier ... in every store of the hub
+19   STOP            courier 1 = somebody asked the run to stop
+20   LINKS           courier grows when the links area changed (odd while it is written)
+21   COURIER_PID     courier 0 = none is serving the session
+22   LOST            courier seqs declared lost
+23   PREPARED        courier number of the highest chunk made ready
+==== =============== ======= ===========================================================================
+
+Bytes TARGET_OFFSET.. : u32 length + msgpack Target. Bytes LINKS_OFFSET.. : u32 length + msgpack Links.
+
+Chunk: 64-byte header (magic, writer id, chunk no, size), then frames, each 8-byte aligned::
+
+    u32 length | u32 crc | u32 previous crc | u32 flags | u64 seq | payload | padding
+
+`crc` is CRC-32 of the payload seeded with `previous`, the crc of the writer's record before: a frame checks itself,
+and the last one's crc is the rolling hash over the whole stream. `flags` LOSS: the payload is msgpack ``[count, reason]``, the frame
+declares `count` seqs from `seq` on lost and leaves the rolling hash alone. `length` END: the writer went on in the next chunk.
+
+A frame counts when its seq is the expected one and its crc is right. A live spool is read only up to PUBLISHED;
+beyond it only once the writer is dead (a record may be committed in the process and not yet published).
+Chunks of one writer hold consecutive seqs; a chunk is deleted when the next hop holds all of it durably.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import msgspec
+
+from trackd_proto import limits
+
+HEAD_BYTES: Final = 8192
+MAGIC_WORD: Final = int.from_bytes(b"TRKDSPL1", "little")
+
+MAGIC: Final = 0
+FORMAT: Final = 1
+PUBLISHED: Final = 2
+ASSIGNED: Final = 3
+LOSS_FIRST: Final = 4
+LOSS_COUNT: Final = 5
+REFUSED: Final = 6
+CLOSED: Final = 7
+PID: Final = 8
+START_TICKS: Final = 9
+PID_NAMESPACE: Final = 10
+ROLLS: Final = 11
+UNPREPARED: Final = 12
+RECEIVED: Final = 16
+DURABLE: Final = 17
+COMMITTED: Final = 18
+STOP: Final = 19
+LINKS: Final = 20
+COURIER_PID: Final = 21
+LOST: Final = 22
+PREPARED: Final = 23
+
+TARGET_OFFSET: Final = 256
+LINKS_OFFSET: Final = 5376
+_LENGTH: Final = struct.Struct("<I")
+
+CHUNK_MAGIC: Final = b"TRKDCHK1"
+CHUNK_HEADER: Final = struct.Struct("<8s16sQQ24x")
+FRAME: Final = struct.Struct("<IIIIQ")
+FRAME_BYTES: Final = FRAME.size
+END: Final = 0xFFFFFFFF
+LOSS_FLAG: Final = 1
+
+CHUNK_SIZES: Final = (1 * limits.MIB, 4 * limits.MIB, 16 * limits.MIB)
+"""A lane begins with the first and moves on when it fills them quickly."""
+
+_Area = TypeVar("_Area", bound=msgspec.Struct)
+
+CRC_SLICE: Final = 4096
+"""zlib.crc32 gives up the GIL above 5 KiB, which can cost a busy trainer 5 ms: longer payloads go in slices."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where a lane's records belong and how they get there. Constant per writer."""
+
+    mode: str
+    """"online" or "offline"."""
+    route: str
+    """"embedded" or HOST:PORT of the upstream."""
+    project: str
+    run_id: str
+    run_dir: str
+    """Absolute RUN_DIR (the parent of `files`)."""
+    role: str = "main"
+    """Of the writer: "main", "nested", "fork", "courier"."""
+    attempt: str = ""
+    attempt_start_us: int = 0
+    announce: bool = False
+    """The courier prints the links to the trainer's stderr once they are known."""
+    name: str = ""
+
+
+class Links(msgspec.Struct, frozen=True, array_like=True):
+    """Where the run can be seen. Without a hub: empty, and the message says how to get one."""
+
+    run_url: str = ""
+    project_url: str = ""
+    ticket: str = ""
+    """Single-use, short-lived; refreshed by the courier while the run lives."""
+    message: str = ""
+
+
+class SessionInfo(msgspec.Struct, frozen=True):
+    """session.json"""
+
+    format: int
+    home: str
+    host_id: str
+    pid: int
+    created_us: int
+    python: str
+    start_ticks: int = 0
+    pid_namespace: int = 0
+    spool_quota_bytes: int = 2 * limits.GIB
+
+
+class SpoolError(ValueError):
+    """Spool bytes that are not what they should be."""
+
+
+def put_area(head: memoryview, offset: int, value: msgspec.Struct) -> None:
+    """Write a Target or Links into its area of a mapped head. Raises SpoolError if it does not fit."""
+    blob = msgspec.msgpack.encode(value)
+    limit = (LINKS_OFFSET if offset == TARGET_OFFSET else HEAD_BYTES) - offset - _LENGTH.size
+    if len(blob) > limit:
+        raise SpoolError(f"{type(value).__name__} takes {len(blob)} bytes of at most {limit}")
+    head[offset + 4 : offset + 4 + len(blob)] = blob
+    _LENGTH.pack_into(head, offset, len(blob))
+
+
+def get_target(head: bytes | memoryview) -> Target:
+    """The Target in a head. Raises SpoolError."""
+    return _get(head, TARGET_OFFSET, Target)
+
+
+def get_links(head: bytes | memoryview) -> Links:
+    """The Links in a head. Raises SpoolError."""
+    return _get(head, LINKS_OFFSET, Links)
+
+
+def _get(head: bytes | memoryview, offset: int, kind: type[_Area]) -> _Area:
+    (length,) = _LENGTH.unpack_from(head, offset)
+    try:
+        return msgspec.msgpack.decode(bytes(head[offset + 4 : offset + 4 + length]), type=kind)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise SpoolError(f"the {kind.__name__} in a spool head cannot be read: {error}") from error
+
+
+def chunk_name(writer_hex: str, number: int) -> str:
+    """File name of a chunk."""
+    return f"{writer_hex}.{number}.chunk"
+
+
+def encode_chunk_header(writer_id: bytes, number: int, size: int) -> bytes:
+    """The 64 bytes at the start of a chunk."""
+    return CHUNK_HEADER.pack(CHUNK_MAGIC, writer_id, number, size)
+
+
+def check_chunk_header(data: bytes | memoryview, writer_id: bytes, number: int) -> bool:
+    """Whether these bytes begin chunk `number` of this writer."""
+    if len(data) < CHUNK_HEADER.size:
+        return False
+    magic, owner, no, _ = CHUNK_HEADER.unpack_from(data)
+    return bool(magic == CHUNK_MAGIC and owner == writer_id and no == number)
+
+
+def crc_slices(payload: bytes, crc: int) -> int:
+    """CRC-32 of a payload of any length without giving up the GIL."""
+    view = memoryview(payload)
+    for start in range(0, len(view), CRC_SLICE):
+        crc = zlib.crc32(view[start : start + CRC_SLICE], crc)
+    return crc
+
+
+@dataclass(slots=True)
+class Record:
+    """One whole record found in a chunk."""
+
+    seq: int
+    payload: memoryview
+    crc: int
+
+
+@dataclass(slots=True)
+class Loss:
+    """Seqs that the writer itself declared lost."""
+
+    seq: int
+    count: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Scanned:
+    """What `scan` found: where it stopped and why."""
+
+    offset: int
+    """Of the first byte not consumed, relative to the chunk."""
+    next_seq: int
+    crc: int
+    """Rolling hash so far."""
+    at_end: bool
+    """An END mark: go on in the next chunk."""
+    damaged: bool
+    """The bytes at `offset` are no frame with the expected seq."""
+
+
+def scan(
+    data: bytes | memoryview, base: int, stop: int, next_seq: int, crc: int, payloads: list[memoryview], max_bytes: int
+) -> Scanned:
+    """Collect whole records from consecutive frames into `payloads`; the hot loop of the courier.
+
+    `data` begins at offset `base` of the chunk; frames are read up to chunk offset `stop`, at most about `max_bytes`
+    of payload. Stops before a LOSS frame unless it comes first (see `read_loss`), at END, or at the first frame
+    that is not whole, which is `damaged` (below the published offset that is real damage; beyond, the end).
+    """
+    view = memoryview(data)
+    unpack, crc32, add = FRAME.unpack_from, zlib.crc32, payloads.append
+    position, limit, size = 0, min(stop - base, len(view)), 0
+    while position + FRAME_BYTES <= limit and size < max_bytes:
+        length, check, previous, flags, seq = unpack(view, position)
+        if length == END:
+            return Scanned(base + position, next_seq, crc, True, False)
+        start = position + FRAME_BYTES
+        end = start + length
+        if length > limits.MAX_RECORD_BYTES or end > limit or seq != next_seq or flags or previous != crc:
+            return Scanned(base + position, next_seq, crc, False, flags != LOSS_FLAG or seq != next_seq)
+        payload = view[start:end]
+        if crc32(payload, crc) != check:
+            return Scanned(base + position, next_seq, crc, False, True)
+        add(payload)
+        crc = check
+        next_seq += 1
+        size += length
+        position = (end + 7) & ~7
+    return Scanned(base + position, next_seq, crc, False, False)
+
+
+def read_loss(data: bytes | memoryview, position: int, next_seq: int) -> tuple[Loss, int] | None:
+    """The LOSS frame at `position` and the position behind it, or None if there is none."""
+    view = memoryview(data)
+    if position + FRAME_BYTES > len(view):
+        return None
+    length, check, previous, flags, seq = FRAME.unpack_from(view, position)
+    end = position + FRAME_BYTES + length
+    if flags != LOSS_FLAG or seq != next_seq or length > 1024 or end > len(view):
+        return None
+    payload = view[position + FRAME_BYTES : end]
+    if zlib.crc32(payload, previous) != check:
+        return None
+    try:
+        count, reason = msgspec.msgpack.decode(payload, type=tuple[int, str])
+    except msgspec.DecodeError:
+        return None
+    return Loss(seq, count, reason), (end + 7) & ~7
+
+
+def resync(data: bytes | memoryview, position: int, next_seq: int, last_seq: int) -> int | None:
+    """The next position (8-byte aligned) after damage at `position` where a whole frame begins, or None.
+
+    The frame may carry any seq in (next_seq, last_seq + 1]; those skipped are lost.
+    """
+    view = memoryview(data)
+    for start in range((position + 8) & ~7, len(view) - FRAME_BYTES + 1, 8):
+        length, check, previous, flags, seq = FRAME.unpack_from(view, start)
+        end = start + FRAME_BYTES + length
+        if (
+            not (next_seq <= seq <= last_seq + 1)
+            or length > limits.MAX_RECORD_BYTES
+            or end > len(view)
+            or flags > LOSS_FLAG
+        ):
+            continue
+        if zlib.crc32(view[start + FRAME_BYTES : end], previous) == check:
+            return start
+    return None
+
+
+def frame_seq(data: bytes | memoryview, position: int) -> tuple[int, int]:
+    """(seq, previous crc) of the frame at `position`, known to be whole."""
+    _, _, previous, _, seq = FRAME.unpack_from(data, position)
+    return seq, previous
+
+
+def chunk_numbers(names: Iterator[str], writer_hex: str) -> list[int]:
+    """The chunk numbers of a writer among file names, sorted."""
+    found = []
+    for name in names:
+        parts = name.split(".")
+        if len(parts) == 3 and parts[0] == writer_hex and parts[2] == "chunk" and parts[1].isdigit():
+            found.append(int(parts[1]))
+    return sorted(found)

@@ -1,0 +1,518 @@
+"""A lane: one writer's stream of records into its spool. The hot path of the whole program is `Lane.row`.
+
+On the caller's thread: encode, CRC, two copies into mapped memory, three stores. No system call, no lock held across I/O
+(mapping the next chunk, once in megabytes, is the exception, and counted).
+
+Interrupts: the mutable state of a lane is one tuple, replaced by one store after payload and frame header are in place.
+An exception at any bytecode before it leaves the old state, whose next record overwrites the unfinished one; after it the
+record is in, and the published offset follows with the next record or when the process is gone.
+
+Re-entrancy: a call that finds the lock owned by its own thread (signal handler, finalizer, logging hook) writes to
+a second lane with its own spool and writer id. Fork: a page that the kernel wipes in children is looked at first.
+"""
+
+import mmap
+import os
+import struct
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from operator import index
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from zlib import crc32
+
+import msgspec
+from trackd import spool as files
+from trackd import values
+from trackd_proto import limits, records, spool
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(strict=False).decode
+_monotonic_ns = time.monotonic_ns
+_ANCHOR_NS: Final = time.time_ns() - time.monotonic_ns()
+"""One (wall, monotonic) anchor per process: a step of the wall clock never folds a chart."""
+
+_ROW: Final = records.ROW
+_ORDINAL: Final = records.ROW_ORDINAL
+_PUBLISHED: Final = spool.PUBLISHED
+_ASSIGNED: Final = spool.ASSIGNED
+_FRAME_BYTES: Final = spool.FRAME_BYTES
+_pack_frame = struct.Struct("=IIIIQ").pack_into  # native order: one memcpy per field
+_WIPE_ON_FORK: Final = 18
+_CRC_SLICE: Final = spool.CRC_SLICE
+_MAX_SHAPES: Final = 256
+_FULL_RETRY_S: Final = 0.1
+
+
+class Watermarks(NamedTuple):
+    """How far a writer's records have come; seqs, each the highest of a contiguous prefix."""
+
+    assigned: int
+    received: int
+    durable: int
+    committed: int
+    lost: int
+    """Seqs declared lost."""
+
+
+class _Chunk(NamedTuple):
+    map: mmap.mmap
+    bits: int
+    """Chunk number << 32, the upper half of the published offset."""
+    limit: int
+    """Records end here; behind it there is room for an END mark."""
+
+
+def now_us() -> int:
+    """Microseconds since the epoch by the process's one anchor."""
+    return (_ANCHOR_NS + _monotonic_ns()) // 1000
+
+
+def new_writer_id() -> bytes:
+    """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then randomness."""
+    raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
+    raw[6] = 0x70 | raw[6] & 0x0F
+    raw[8] = 0x80 | raw[8] & 0x3F
+    return bytes(raw)
+
+
+class Lane:
+    """One writer. Made by `Session.lane`; used from any thread, from signal handlers and from forked children."""
+
+    __slots__ = (
+        "__weakref__",
+        "_alive",
+        "_chunk_size",
+        "_closed",
+        "_directory",
+        "_full_until",
+        "_head",
+        "_latest",
+        "_latest_flat",
+        "_lock",
+        "_nested",
+        "_outer",
+        "_quota",
+        "_rolled",
+        "_shapes",
+        "_start",
+        "_state",
+        "_words",
+        "refused",
+        "target",
+        "writer_id",
+    )
+
+    def __init__(
+        self,
+        directory: Path,
+        target: spool.Target,
+        start: Mapping[str, Any],
+        quota_bytes: int,
+        outer: "Lane | None" = None,
+    ) -> None:
+        self._directory = directory
+        self._quota = quota_bytes
+        self._outer = outer
+        self._begin(target, dict(start))
+        _LANES.add(self)
+
+    def _begin(self, target: spool.Target, start: dict[str, Any]) -> None:
+        """A new writer with empty files: at construction, and again in a forked child."""
+        self.target = target
+        self.writer_id = new_writer_id()
+        self._start = start
+        self._lock = threading.RLock()
+        self._alive = _fork_guard()
+        self._nested: Lane | None = None
+        self._closed = False
+        self.refused = 0
+        self._latest: dict[tuple[Any, ...], bytes] = {}
+        self._latest_flat: dict[str, Any] = {}
+        self._shapes: dict[tuple[Any, ...], bool] = {}
+        self._full_until = 0.0
+        self._rolled = time.monotonic()
+        self._chunk_size = 0
+        self._head = files.create_head(self._directory, self.writer_id, target)
+        self._words = memoryview(self._head).cast("Q")
+        chunk = self._map(0)
+        # (chunk, offset of the next frame, last seq, next ordinal or step, rolling crc, kind of automatic rows)
+        self._state = (chunk, spool.CHUNK_HEADER.size, 0, 0, 0, _ORDINAL)
+        writer = {**start.get("writer", {}), "role": target.role, "pid": os.getpid()}
+        self.append(records.START, {**start, "writer": writer})
+
+    # -- the hot path ---------------------------------------------------------------------------------------------
+
+    def row(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+        """Write one history row. Raises TypeError or ValueError for wrong arguments, nothing else."""
+        if not self._alive[0]:
+            self._in_child()
+        lock = self._lock
+        if lock._is_owned():  # type: ignore[attr-defined]
+            self._second().row(data, step, commit)
+            return
+        keys = tuple(data)
+        # A shape seen before needs no look at its keys; msgspec itself refuses values that need converting.
+        if self._shapes.get(keys) is not False or self._closed or step is not None:
+            self._row_slow(data, keys, step, commit)
+            return
+        try:
+            lock.acquire()  # inside: an interrupt right after it must find the release below
+            chunk, offset, seq, x, crc, kind = self._state
+            try:
+                payload = _encode((kind, (_ANCHOR_NS + _monotonic_ns()) // 1000, x, data))
+            except (TypeError, ValueError, OverflowError, RecursionError):
+                payload = self._encode_converted(kind, x, keys, data)
+            start = offset + _FRAME_BYTES
+            end = start + len(payload)
+            if end > chunk.limit or len(payload) > _CRC_SLICE:
+                self._put(payload, x, kind, commit is None or commit, keys)
+                return
+            check = crc32(payload, crc)
+            memory = chunk.map
+            memory[start:end] = payload
+            _pack_frame(memory, offset, len(payload), check, crc, 0, seq + 1)
+            offset = (end + 7) & -8
+            self._state = (chunk, offset, seq + 1, x + 1 if commit is None or commit else x, check, kind)
+            words = self._words
+            words[_PUBLISHED] = chunk.bits | offset
+            words[_ASSIGNED] = seq + 1
+            self._latest[keys] = payload
+        finally:
+            try:
+                lock.release()
+            except RuntimeError:  # interrupted before it was ours
+                pass
+
+    # -- the rest --------------------------------------------------------------------------------------------------
+
+    def append(self, kind: int, body: Mapping[str, Any]) -> None:
+        """Write a record of another kind (trackd_proto.records)."""
+        if not self._alive[0]:
+            self._in_child()
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            self._second().append(kind, body)
+            return
+        payload = _encode([kind, now_us(), 0, values.to_safe(dict(body))])
+        with self._lock:
+            _, _, _, x, _, auto = self._state
+            self._put(payload, x, auto, False, None)
+
+    @property
+    def step(self) -> int:
+        """The step that the next row gets when none is given."""
+        return self._state[3]
+
+    def latest(self) -> dict[str, Any]:
+        """The last value of every key that this process logged, by dotted path."""
+        with self._lock:
+            rows = [(_decode(payload)[1], payload) for payload in list(self._latest.values()) if payload]
+            merged = dict(self._latest_flat)
+        for _, payload in sorted(rows, key=lambda pair: pair[0]):
+            merged.update(flatten(_decode(payload)[3]))
+        return merged
+
+    def watermarks(self) -> Watermarks:
+        """How far the records of this lane have come (a second lane's are not counted in)."""
+        words = self._words
+        return Watermarks(
+            self._state[2],
+            words[spool.RECEIVED],
+            words[spool.DURABLE],
+            words[spool.COMMITTED],
+            words[spool.LOST] + words[spool.LOSS_COUNT],
+        )
+
+    def links(self) -> spool.Links | None:
+        """Where the run can be seen, once the courier knows."""
+        before = self._words[spool.LINKS]
+        if before == 0 or before % 2:
+            return None
+        links = spool.get_links(memoryview(self._head))
+        return links if self._words[spool.LINKS] == before else None
+
+    def stop_requested(self) -> bool:
+        """Whether somebody asked the run to stop."""
+        return bool(self._words[spool.STOP])
+
+    def has_courier(self) -> bool:
+        """Whether a courier has found this lane."""
+        return bool(self._words[spool.COURIER_PID])
+
+    def wait(self, level: str, timeout_s: float) -> bool:
+        """Wait until everything written so far is "received", "durable" or "committed"; False after `timeout_s`."""
+        word = {"received": spool.RECEIVED, "durable": spool.DURABLE, "committed": spool.COMMITTED}[level]
+        goal = self._state[2]
+        deadline = time.monotonic() + timeout_s
+        pause = 0.0005
+        while self._words[word] < goal:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.01)
+        return self._nested is None or self._nested.wait(level, max(0.0, deadline - time.monotonic()))
+
+    def publish(self) -> None:
+        """Make sure that the courier sees the last record (an interrupt can leave it unpublished)."""
+        chunk, offset, seq, *_ = self._state
+        self._words[_PUBLISHED] = chunk.bits | offset
+        self._words[_ASSIGNED] = seq
+
+    def close(self) -> None:
+        """Nothing more will come. Later rows are counted as refused. Idempotent."""
+        if not self._alive[0]:
+            return  # a forked child that never logged has nothing of its own to close
+        self._closed = True
+        if self._nested is not None:
+            self._nested.close()
+        self.publish()
+        self._words[spool.CLOSED] = 1
+
+    def _row_slow(self, data: Mapping[str, Any], keys: tuple[Any, ...], step: int | None, commit: bool | None) -> None:
+        """Rows of a new shape, with values to convert, with a step, without values, or after the end."""
+        if self._closed:
+            self.refused += 1
+            self._words[spool.REFUSED] = self.refused
+            return
+        if step is not None:
+            step = _checked_step(step)
+        body = self._convert(data)
+        if body and self._shapes.get(keys) is None:
+            self._learn(keys, data)
+        with self._lock:
+            chunk, offset, seq, x, crc, kind = self._state
+            if not body:
+                if commit:  # log({}, commit=True) ends a row that was left open and writes nothing
+                    self._state = (chunk, offset, seq, x + 1, crc, kind)
+                return
+            keys = tuple(body)
+            if step is None:
+                self._put(_row_bytes(kind, x, body), x, kind, commit is None or commit, keys)
+            elif step >= x:  # automatic rows go on from here, at absolute steps
+                self._put(_row_bytes(_ROW, step, body), step, _ROW, bool(commit), keys)
+            else:
+                self._put(_row_bytes(_ROW, step, body), x, kind, False, keys)
+
+    def _learn(self, keys: tuple[Any, ...], data: Mapping[str, Any]) -> None:
+        """Remember whether rows of this shape can be encoded as they are (False) or need converting (True)."""
+        plain = type(data) is dict and values.SCALARS.issuperset(map(type, data.values()))
+        if len(self._shapes) < _MAX_SHAPES:
+            self._shapes[keys] = not (plain and all(type(key) is str for key in keys))
+
+    def _encode_converted(self, kind: int, x: int, keys: tuple[Any, ...], data: Mapping[str, Any]) -> bytes:
+        """A row of a known shape whose values are, this time, not plain."""
+        if any(hasattr(value, "item") for value in data.values()):
+            self._shapes[keys] = True  # tensors now: convert first from here on
+        return _row_bytes(kind, x, self._convert(data))
+
+    def _put(self, payload: bytes, x: int, kind: int, advance: bool, keys: tuple[Any, ...] | None) -> None:
+        """Write a record of any size with the lock held; rolls, splits or declares a loss where it must."""
+        if len(payload) > limits.MAX_RECORD_BYTES:
+            parts = _split(payload)
+            for part in parts[:-1]:
+                self._put(part, x, kind, False, None)
+            payload, keys = parts[-1], None
+        chunk, offset, seq, _, crc, _ = self._state
+        end = offset + _FRAME_BYTES + len(payload)
+        if end > chunk.limit:
+            if not self._roll(len(payload)):
+                self._drop(x + advance, kind)
+                return
+            chunk, offset, seq, _, crc, _ = self._state
+            end = offset + _FRAME_BYTES + len(payload)
+        check = spool.crc_slices(payload, crc)
+        chunk.map[offset + _FRAME_BYTES : end] = payload
+        _pack_frame(chunk.map, offset, len(payload), check, crc, 0, seq + 1)
+        offset = (end + 7) & -8
+        self._state = (chunk, offset, seq + 1, x + advance, check, kind)
+        self._words[_PUBLISHED] = chunk.bits | offset
+        self._words[_ASSIGNED] = seq + 1
+        if keys is not None:
+            self._remember(keys, payload)
+
+    def _remember(self, keys: tuple[Any, ...], payload: bytes) -> None:
+        if keys not in self._latest and len(self._latest) >= _MAX_SHAPES:
+            for _, old in sorted((_decode(p)[1], p) for p in self._latest.values()):
+                self._latest_flat.update(flatten(_decode(old)[3]))
+            self._latest.clear()
+        self._latest[keys] = payload
+
+    def _convert(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(data, Mapping):
+            raise TypeError(
+                f"log() expects a mapping of names to values, e.g. {{'loss': 0.1}}, not {type(data).__name__}"
+            )
+        row = values.to_row(data)
+        if len(row) > 1000 and values.leaves(row) > limits.MAX_LEAVES:
+            raise ValueError(
+                f"log() was given more than {limits.MAX_LEAVES:,} values in one row: log them in several calls"
+            )
+        return row
+
+    # -- chunks ------------------------------------------------------------------------------------------------------
+
+    def _map(self, number: int) -> _Chunk:
+        sizes = spool.CHUNK_SIZES
+        memory, prepared = files.map_chunk(self._directory, self.writer_id, number, sizes[self._chunk_size])
+        words = self._words
+        words[spool.ROLLS] = number + 1
+        words[spool.UNPREPARED] += not prepared
+        return _Chunk(memory, number << 32, len(memory) - _FRAME_BYTES)
+
+    def _roll(self, payload_bytes: int) -> bool:
+        """Go on in the next chunk, declaring an open loss first. False: there is no space."""
+        chunk, offset, seq, x, crc, kind = self._state
+        now = time.monotonic()
+        if now < self._full_until:
+            return False
+        if now - self._rolled < 2.0:
+            self._chunk_size = min(self._chunk_size + 1, len(spool.CHUNK_SIZES) - 1)
+        number = (chunk.bits >> 32) + 1
+        try:
+            if number - self._consumed() > max(1, self._quota // spool.CHUNK_SIZES[self._chunk_size]):
+                raise files.NoSpaceError("the spool's quota is used up")
+            following = self._map(number)
+        except OSError:
+            self._full_until = now + _FULL_RETRY_S
+            return False
+        self._rolled = now
+        _pack_frame(chunk.map, offset, spool.END, 0, 0, 0, 0)
+        self._state = (following, spool.CHUNK_HEADER.size, seq, x, crc, kind)
+        self._words[_PUBLISHED] = following.bits | spool.CHUNK_HEADER.size
+        if self._words[spool.LOSS_COUNT]:
+            self._close_loss()
+        return True
+
+    def _consumed(self) -> int:
+        """Number of the oldest chunk that is still there."""
+        return min(spool.chunk_numbers(iter(os.listdir(self._directory)), self.writer_id.hex()), default=0)  # noqa: PTH208
+
+    def _drop(self, x: int, kind: int) -> None:
+        """There is no space: this record's seq is used and declared lost. Absolute values, so that an interrupt changes nothing."""
+        chunk, offset, seq, _, crc, _ = self._state
+        words = self._words
+        if words[spool.LOSS_COUNT] == 0:
+            words[spool.LOSS_FIRST] = seq + 1
+        words[spool.LOSS_COUNT] = seq + 2 - words[spool.LOSS_FIRST]
+        self._state = (chunk, offset, seq + 1, x, crc, kind)
+        words[_ASSIGNED] = seq + 1
+
+    def _close_loss(self) -> None:
+        chunk, offset, seq, x, crc, kind = self._state
+        first, count = self._words[spool.LOSS_FIRST], self._words[spool.LOSS_COUNT]
+        payload = _encode([count, "full"])
+        end = offset + _FRAME_BYTES + len(payload)
+        chunk.map[offset + _FRAME_BYTES : end] = payload
+        _pack_frame(chunk.map, offset, len(payload), crc32(payload, crc), crc, spool.LOSS_FLAG, first)
+        self._state = (chunk, (end + 7) & -8, seq, x, crc, kind)
+        self._words[_PUBLISHED] = chunk.bits | self._state[1]
+        self._words[spool.LOSS_COUNT] = 0
+
+    # -- other writers -------------------------------------------------------------------------------------------------
+
+    def _second(self) -> "Lane":
+        """The lane for calls from inside a call. Automatic rows in it stand at this lane's current step."""
+        if self._nested is None:
+            target = msgspec.structs.replace(self.target, role="nested", announce=False)
+            self._nested = Lane(self._directory, target, self._child_start(), self._quota, outer=self)
+        lane = self._nested
+        if not lane._lock._is_owned():  # type: ignore[attr-defined]
+            chunk, offset, seq, x, crc, _ = lane._state
+            _, _, _, current, _, kind = self._state
+            lane._state = (chunk, offset, seq, max(x, current), crc, kind)
+        return lane
+
+    def _child_start(self) -> dict[str, Any]:
+        keep = ("project", "run_id", "entity", "attempt", "attempt_start_us", "created_us", "sdk", "python", "user")
+        start = {key: self._start[key] for key in keep if key in self._start}
+        start["writer"] = {**self._start.get("writer", {}), "parent": self.writer_id}
+        return start
+
+    def _in_child(self) -> None:
+        """First use in a forked child: the inherited maps are the parent's; begin a writer of our own."""
+        with _fork_lock[0]:
+            if self._alive[0]:
+                return
+            closed = self._closed
+            target = msgspec.structs.replace(self.target, role="fork", announce=False)
+            self._begin(target, self._child_start())
+            self._closed = closed
+
+
+def flatten(body: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested maps as dotted paths; a tagged value counts as a leaf."""
+    flat: dict[str, Any] = {}
+    for key, value in body.items():
+        if isinstance(value, dict) and records.TAG not in value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _row_bytes(kind: int, x: int, data: Mapping[str, Any]) -> bytes:
+    try:
+        return _encode((kind, now_us(), x, data))
+    except Exception:
+        return _encode((kind, now_us(), x, values.to_safe(data)))
+
+
+def _checked_step(step: Any) -> int:
+    try:
+        number = index(step)
+    except TypeError:
+        item = getattr(step, "item", None)
+        number = item() if item is not None else step
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if not isinstance(number, int):
+            raise TypeError(f"log(step=...) expects an integer, not {type(step).__name__}") from None
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"log(step={number}) is outside the range of 64-bit integers")
+    return number
+
+
+def _split(payload: bytes) -> list[bytes]:
+    """A row too large for one record as several at the same step; a single value too large is cut."""
+    kind, time_us, x, body = _decode(payload)
+    half = limits.MAX_RECORD_BYTES // 2
+    parts: list[dict[str, Any]] = [{}]
+    size = 0
+    for key, value in body.items():
+        encoded = len(_encode(value)) + len(key) + 10
+        if encoded > half:
+            value = records.tagged_repr(f"{str(value)[:4096]}… ({encoded:,} bytes, cut: larger than a record)")  # noqa: PLW2901
+            encoded = 8192
+        if size + encoded > half and parts[-1]:
+            parts.append({})
+            size = 0
+        parts[-1][key] = value
+        size += encoded
+    return [_encode((kind, time_us, x, part)) for part in parts]
+
+
+def _fork_guard() -> mmap.mmap:
+    """A page whose first byte is 1 here and 0 in every forked child, forks behind Python's back included."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    page[0] = 1
+    try:
+        page.madvise(_WIPE_ON_FORK)
+    except (OSError, ValueError, AttributeError):
+        _UNWIPED.append(page)
+    return page
+
+
+_LANES: "weakref.WeakSet[Lane]" = weakref.WeakSet()
+_UNWIPED: list[mmap.mmap] = []
+_fork_lock = [threading.Lock()]
+
+
+def _after_fork_in_child() -> None:
+    _fork_lock[0] = threading.Lock()
+    for page in _UNWIPED:
+        page[0] = 0
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

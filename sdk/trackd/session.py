@@ -1,0 +1,136 @@
+"""A session: one training process, its spool directory and its courier.
+
+The courier is exec'd, never forked, through a process that exits and is reaped at once, so that it is nobody's child:
+a user's `os.wait()` or SIGCHLD handler does not see it. It starts with no descriptor of the trainer and in its own terminal session.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from trackd import spool as files
+from trackd.lane import Lane, new_writer_id, now_us
+from trackd_proto import layout, spool, version
+
+_BOOT: Final = (
+    "import sys; sys.path[:0] = sys.argv[1].split(':'); from trackd.courier.main import main; main(sys.argv[2:])"
+)
+_LAUNCH: Final = '"$@" </dev/null >/dev/null 2>&1 &'
+_RESTART_AFTER_S: Final = 1.0
+
+
+class Session:
+    """The session of this process. Made by the first `init()`; a forked child that calls `init()` gets its own."""
+
+    def __init__(self, instance: layout.Instance, quota_bytes: int) -> None:
+        self.instance = instance
+        self.quota_bytes = quota_bytes
+        self.pid = os.getpid()
+        self.directory = instance.spool / new_writer_id().hex()
+        self.directory.mkdir(mode=0o700)
+        info = spool.SessionInfo(
+            format=version.SPOOL_FORMAT,
+            home=str(instance.home),
+            host_id=instance.directory.name,
+            pid=self.pid,
+            created_us=now_us(),
+            python=sys.executable,
+            start_ticks=files.start_ticks(self.pid),
+            pid_namespace=files.pid_namespace(),
+            spool_quota_bytes=quota_bytes,
+        )
+        partial = self.directory / "session.json.new"
+        partial.write_bytes(msgspec.json.encode(info))
+        partial.rename(self.directory / "session.json")
+        self._lanes: list[Lane] = []
+        self._launched = 0.0
+
+    _current: "Session | None" = None
+    _lock = threading.Lock()
+
+    @classmethod
+    def current(cls, instance: layout.Instance, quota_bytes: int) -> "Session":
+        """The session of this process for this home, made if there is none."""
+        with cls._lock:
+            session = cls._current
+            if session is None or session.pid != os.getpid() or session.instance.directory != instance.directory:
+                session = cls._current = cls(instance, quota_bytes)
+            return session
+
+    def lane(self, target: spool.Target, start: Mapping[str, Any]) -> Lane:
+        """A new writer of a run; `start` is the body of its START record. Makes sure that a courier is there."""
+        if not self.directory.is_dir():  # everything was sent and the courier has tidied up
+            self.directory.mkdir(mode=0o700)
+        lane = Lane(self.directory, target, start, self.quota_bytes)
+        self._lanes.append(lane)
+        self.launch_courier()
+        return lane
+
+    def launch_courier(self) -> None:
+        """Start the courier unless one serves the session; a second one finds the lock taken and leaves."""
+        if self.pid != os.getpid():
+            return
+        if any(lane.has_courier() for lane in self._lanes[:-1]) and self._is_served():
+            return
+        self._launched = time.monotonic()
+        launch(courier_command(str(self.directory)))
+
+    def _is_served(self) -> bool:
+        import fcntl  # noqa: PLC0415 - only where several runs share a process
+
+        try:
+            fd = os.open(self.directory / "courier.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+
+def courier_command(*arguments: str) -> list[str]:
+    """argv of a courier process that imports the same packages as this one and nothing from the working directory."""
+    import trackd_proto  # noqa: PLC0415
+
+    package_roots = [Path(__file__).parent.parent, Path(str(trackd_proto.__file__)).parent.parent]
+    site = [p for p in sys.path if p.rstrip("/").endswith(("site-packages", "dist-packages"))]
+    path = ":".join(dict.fromkeys([*map(str, package_roots), *site]))
+    return [sys.executable, "-I", "-c", _BOOT, path, *arguments]
+
+
+def launch(command: list[str]) -> None:
+    """Start a program that is not our child, holds none of our descriptors and is in a terminal session of its own.
+
+    SIGCHLD of the short-lived launcher is taken back before anybody's handler can see it.
+    """
+    shell = shutil.which("sh") or "/bin/sh"
+    null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1, 2)]
+    with _blocked_sigchld():
+        child = os.posix_spawn(
+            shell, [shell, "-c", _LAUNCH, "trackd", *command], os.environ, file_actions=null, setsid=True, setsigmask=()
+        )
+        with contextlib.suppress(ChildProcessError):  # somebody ignores SIGCHLD: the kernel has reaped it
+            os.waitpid(child, 0)
+
+
+@contextlib.contextmanager
+def _blocked_sigchld() -> Any:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        yield
+    finally:
+        if signal.SIGCHLD not in before:
+            if hasattr(signal, "sigtimedwait"):
+                signal.sigtimedwait({signal.SIGCHLD}, 0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,118 @@
+"""The trainer's side of a spool on disk: making heads and chunks and mapping them."""
+
+import errno
+import mmap
+import os
+from pathlib import Path
+from typing import Final
+
+from trackd_proto import spool, version
+
+_POPULATE_WRITE: Final = 23
+"""MADV_POPULATE_WRITE: fault pages in for writing without touching them (Linux 5.14)."""
+
+
+class NoSpaceError(OSError):
+    """A chunk could not be made: quota, disk or inodes are used up."""
+
+
+def create_head(directory: Path, writer_id: bytes, target: spool.Target) -> mmap.mmap:
+    """A new writer's head, mapped; words of the owner filled in, PUBLISHED at the start of chunk 0."""
+    path = directory / f"{writer_id.hex()}.head"
+    partial = path.with_suffix(".new")
+    fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        _allocate(fd, spool.HEAD_BYTES)
+        head = mmap.mmap(fd, spool.HEAD_BYTES)
+    finally:
+        os.close(fd)
+    with memoryview(head) as view:
+        spool.put_area(view, spool.TARGET_OFFSET, target)
+        with view.cast("Q") as words:
+            words[spool.FORMAT] = version.SPOOL_FORMAT
+            words[spool.PUBLISHED] = spool.CHUNK_HEADER.size
+            words[spool.PID] = os.getpid()
+            words[spool.START_TICKS] = start_ticks(os.getpid())
+            words[spool.PID_NAMESPACE] = pid_namespace()
+            words[spool.MAGIC] = spool.MAGIC_WORD
+    partial.rename(path)  # a courier never sees half a head
+    return head
+
+
+def map_chunk(directory: Path, writer_id: bytes, number: int, size: int) -> tuple[mmap.mmap, bool]:
+    """Chunk `number`, mapped, and whether the courier had made it ready. Raises NoSpaceError.
+
+    Space is allocated before the first byte is written: a full disk is an error here and never a SIGBUS later.
+    """
+    path = directory / spool.chunk_name(writer_id.hex(), number)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        prepared = True
+    except FileNotFoundError:
+        prepared = False
+        fd = make_chunk(path, writer_id, number, size)
+    try:
+        return mmap.mmap(fd, 0), prepared
+    finally:
+        os.close(fd)
+
+
+def make_chunk(path: Path, writer_id: bytes, number: int, size: int) -> int:
+    """Create an empty chunk with its space allocated; its descriptor. Raises NoSpaceError, FileExistsError."""
+    partial = path.with_suffix(f".{os.getpid()}.new")
+    try:
+        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise NoSpaceError(error.errno, f"cannot create {path}: {error.strerror}") from error
+    try:
+        _allocate(fd, size)
+        os.pwrite(fd, spool.encode_chunk_header(writer_id, number, size), 0)
+        os.link(partial, path)  # fails if somebody else made it meanwhile; rename would replace theirs
+    except FileExistsError:
+        os.close(fd)
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        os.close(fd)
+        raise NoSpaceError(error.errno, f"no space for {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return fd
+
+
+def populate(chunk: mmap.mmap, start: int, length: int) -> None:
+    """Fault in the pages of a range for writing, where the kernel can."""
+    start &= ~(mmap.PAGESIZE - 1)
+    try:
+        chunk.madvise(_POPULATE_WRITE, start, min(length, len(chunk) - start))
+    except (OSError, ValueError, AttributeError):
+        return  # older kernel, other system: the pages are faulted in one by one
+
+
+def _allocate(fd: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(fd, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+    block = bytes(64 * 1024)  # macOS, exotic file systems: writing is the only allocation there is
+    for offset in range(0, size, len(block)):
+        os.pwrite(fd, block[: size - offset], offset)
+
+
+def start_ticks(pid: int) -> int:
+    """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); 0 if unknown."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - the trainer does not need pathlib's layers here
+            return int(file.read().rpartition(b") ")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def pid_namespace() -> int:
+    """Inode of this process's PID namespace; 0 where there are none."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
