@@ -80,7 +80,7 @@ def _rule(levels: str, libraries: str | None, *, has_io: bool = True) -> Rule:
 
 RULES: dict[str, Rule] = {
     "generated": _rule("generated", "google grpc"),
-    "format": _rule("format", "msgspec backports zstandard", has_io=False),
+    "format": _rule("format", "msgspec backports", has_io=False),
     "settings": _rule("format settings", "msgspec tomli"),
     "local": _rule("format settings generated local", None),
     "trainer": _rule("trainer format settings", "msgspec"),
