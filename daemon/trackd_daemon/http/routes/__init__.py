@@ -1,0 +1,1 @@
+"""The routes of `docs/http-api.md`, one module per subject."""

@@ -1,0 +1,168 @@
+"""The points of runs: sampled, exact, exported, charted."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from trackd_daemon.http import charts, encoding, export, models, sampling
+from trackd_daemon.http.hub import Hub, answer
+from trackd_daemon.http.routes.names import RUN
+from trackd_daemon.ports import ChartQuery, HubStore
+
+MAX_POINTS: Final = 4_000_000
+"""runs x keys x buckets of one chart query: its answer has nine doubles for each (bounded memory)."""
+
+Keys = Annotated[list[str] | None, Query()]
+Stream = Literal["default", "system"]
+
+_FILE_TYPES: Final = {
+    "csv": "text/csv; charset=utf-8",
+    "jsonl": encoding.NDJSON,
+    "parquet": "application/vnd.apache.parquet",
+}
+
+
+def routes(hub: Hub) -> APIRouter:
+    """history, scan and export of a run; charts over several."""
+    router = APIRouter(tags=["history"])
+
+    @router.get(RUN + "/history", response_model=models.RowsOut)
+    async def get_history(
+        request: Request,
+        *,
+        project: str,
+        run: str,
+        keys: Keys = None,
+        samples: Annotated[int, Query(ge=1, le=sampling.MAX_STEPS)] = 500,
+        x_axis: str = "_step",
+        stream: Stream = "default",
+    ) -> Response:
+        """About `samples` whole rows, the minimum and maximum of each key in each bucket among them."""
+        found = await hub.need_run(project, run)
+        rows = await hub.call(_history, hub.store, found, keys=keys, samples=samples, x_axis=x_axis, stream=stream)
+        return answer(request, {"rows": rows})
+
+    @router.get(RUN + "/scan", response_class=StreamingResponse, responses=_rows_as(encoding.NDJSON, encoding.MSGPACK))
+    async def scan(
+        request: Request,
+        *,
+        project: str,
+        run: str,
+        keys: Keys = None,
+        start: int | None = None,
+        end: int | None = None,
+        stream: Stream = "default",
+    ) -> Response:
+        """Every row of steps [start, end), exact, in step order; JSON lines, or msgpack maps one after the other."""
+        await hub.need_run(project, run)
+        is_msgpack = encoding.wants_msgpack(request.headers.get("accept", ""))
+        encode = encoding.to_msgpack_stream if is_msgpack else encoding.to_json_lines
+        rows = hub.store.scan(project, run, keys=keys, start=start, end=end, stream=stream)
+        kind = encoding.MSGPACK if is_msgpack else encoding.NDJSON
+        return await _streamed(hub, (encode(chunk) for chunk in rows), kind)
+
+    @router.get(RUN + "/export", response_class=StreamingResponse, responses=_rows_as(*_FILE_TYPES.values()))
+    async def export_run(
+        project: str, run: str, format: Literal["csv", "jsonl", "parquet"] = "csv", stream: Stream = "default"
+    ) -> Response:
+        """The whole history of a run as a file."""
+        await hub.need_run(project, run)
+        name = f"attachment; filename*=UTF-8''{quote(f'{project}-{run}.{format}', safe='')}"
+        headers = {"Content-Disposition": name}
+        if format == "parquet":
+            path = await hub.call(export.parquet_file, hub.store, project, run, stream)
+            return FileResponse(
+                path, media_type=_FILE_TYPES[format], headers=headers, background=export.removal(path.parent)
+            )
+        lines = export.csv_lines if format == "csv" else export.json_lines
+        return await _streamed(hub, lines(hub.store, project, run, stream), _FILE_TYPES[format], headers)
+
+    @router.post("/api/v1/charts", response_class=Response, responses={200: {"content": {charts.MEDIA_TYPE: {}}}})
+    async def chart(query: models.ChartRequest) -> Response:
+        """Series on one shared grid, in the binary form of `docs/http-api.md`."""
+        if len(query.runs) * len(query.keys) * query.buckets > MAX_POINTS:
+            raise HTTPException(400, f"runs x keys x buckets is over {MAX_POINTS}: ask for fewer of one of them")
+        return Response(await hub.call(_chart, hub.store, query), media_type=charts.MEDIA_TYPE)
+
+    return router
+
+
+def _chart(store: HubStore, query: models.ChartRequest) -> bytes:
+    runs = list(dict.fromkeys(query.runs))
+    # Versions first: the answer is then at least as new as they say, and the next change is not missed.
+    found = {(p, r): store.run(p, r) for p, r in runs}
+    versions = {f"{p}/{r}": run["version"] for (p, r), run in found.items() if run is not None}
+    asked = ChartQuery(
+        runs=[name for name in runs if found[name] is not None],
+        keys=list(dict.fromkeys(query.keys)),
+        buckets=query.buckets,
+        x_axis=query.x_axis,
+        start=query.start,
+        end=query.end,
+        stream=query.stream,
+    )
+    return charts.encode(store.chart(asked), versions)
+
+
+def _history(
+    store: HubStore, run: dict[str, Any], *, keys: list[str] | None, samples: int, x_axis: str, stream: str
+) -> list[dict[str, Any]]:
+    project, run_id = run["project"], run["run_id"]
+    infos = store.keys(project, run_id, stream)
+    numbers = [k["key"] for k in infos if k["type"] == "number" and (keys is None or k["key"] in keys)]
+    if stream == "system":
+        return _system_history(store, run, numbers, samples)
+    if keys is not None and x_axis not in {"_step", "_timestamp", "_runtime", *keys}:
+        keys = [*keys, x_axis]
+    steps, stride = None, 1
+    if run["rows"] > samples:
+        if numbers:
+            steps = _sampled_steps(store, project, run_id, numbers, samples)
+        else:  # no minimum, no maximum: rows at even distances
+            asked = [k["count"] for k in infos if keys is None or k["key"] in keys]
+            stride = -(-max(asked, default=1) // samples)
+    scan = store.scan(project, run_id, keys=keys, start=None, end=None, stream=stream, steps=steps)
+    rows = sampling.every((row for chunk in scan for row in chunk), max(stride, 1))
+    return sampling.in_order_of(rows, x_axis)
+
+
+def _sampled_steps(store: HubStore, project: str, run_id: str, keys: list[str], samples: int) -> list[int]:
+    if sampling.keeps_extremes(samples, len(keys)):
+        query = ChartQuery([(project, run_id)], keys, buckets=sampling.bucket_count(samples, len(keys)))
+        return sampling.thin(sampling.chosen_steps(store.chart(query)), sampling.MAX_STEPS)
+    # More keys than rows: no choice of rows has every extreme. Evenly spaced rows of the longest series instead.
+    counts = {k["key"]: k["count"] for k in store.keys(project, run_id, "default")}
+    longest = max(keys, key=lambda key: counts.get(key, 0))
+    query = ChartQuery([(project, run_id)], [longest], buckets=samples)
+    return sampling.thin([int(x) for s in store.chart(query) for x in s.x], samples)
+
+
+def _system_history(store: HubStore, run: dict[str, Any], keys: list[str], samples: int) -> list[dict[str, Any]]:
+    name = (run["project"], run["run_id"])
+    query = ChartQuery([name], keys, buckets=sampling.bucket_count(samples, 1), x_axis="_timestamp", stream="system")
+    return sampling.merged_points(store.chart(query), run["created_us"] / 1e6)
+
+
+async def _streamed(
+    hub: Hub, parts: Iterator[bytes], media_type: str, headers: dict[str, str] | None = None
+) -> Response:
+    """The parts as they come. The first is made before the status line is sent, so that an early error has one."""
+    stream = hub.stream(parts)
+    first = await anext(stream, b"")
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            yield first
+            async for part in stream:
+                yield part
+        finally:
+            await stream.aclose()
+
+    return StreamingResponse(body(), media_type=media_type, headers=headers)
+
+
+def _rows_as(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"description": "rows", "content": {kind: {} for kind in media_types}}}
