@@ -12,7 +12,7 @@ splits it record by record without decoding anything. Limits: `limits.MAX_RECORD
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -34,7 +34,7 @@ def prefix(length: int) -> bytes:
     return PREFIX.pack(PREFIX_MARK, length)
 
 
-def join(payloads: list[bytes]) -> bytes:
+def join(payloads: Sequence[bytes | memoryview]) -> bytes:
     """Batch data of these encoded records."""
     pack = PREFIX.pack
     return b"".join([part for p in payloads for part in (pack(PREFIX_MARK, len(p)), p)])

@@ -7,7 +7,7 @@ A *session* is one training process: a directory below `Instance.spool`. Each wr
     <session>/<writer hex>.head               HEAD_BYTES, mapped by trainer and courier at once
     <session>/<writer hex>.<chunk no>.chunk   mapped by the trainer, read by the courier
 
-Head: little-endian u64 words (index = word number), then two text areas.
+Head: u64 words in native order (index = word number), then two areas.
 
 ==== =============== ======= ===========================================================================
 word name            owner   meaning
@@ -42,8 +42,9 @@ Chunk: 64-byte header (magic, writer id, chunk no, size), then frames, each 8-by
     u32 length | u32 crc | u32 previous crc | u32 flags | u64 seq | payload | padding
 
 `crc` is CRC-32 of the payload seeded with `previous`, the crc of the writer's record before: a frame checks itself,
-and the last one's crc is the rolling hash over the whole stream. `flags` LOSS: the payload is msgpack ``[count, reason]``, the frame
-declares `count` seqs from `seq` on lost and leaves the rolling hash alone. `length` END: the writer went on in the next chunk.
+and the last one's crc is the rolling hash over the whole stream. `flags` LOSS: the payload is msgpack
+``[count, reason]``, the frame declares `count` seqs from `seq` on lost and leaves the rolling hash alone. `length` END:
+the writer went on in the next chunk.
 
 A frame counts when its seq is the expected one and its crc is right. A live spool is read only up to PUBLISHED;
 beyond it only once the writer is dead (a record may be committed in the process and not yet published).

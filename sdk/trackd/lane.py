@@ -1,11 +1,11 @@
 """A lane: one writer's stream of records into its spool. The hot path of the whole program is `Lane.row`.
 
-On the caller's thread: encode, CRC, two copies into mapped memory, three stores. No system call, no lock held across I/O
-(mapping the next chunk, once in megabytes, is the exception, and counted).
+On the caller's thread: encode, CRC, two copies into mapped memory, three stores. No system call, no lock held across
+I/O (mapping the next chunk, once in megabytes, is the exception, and counted).
 
 Interrupts: the mutable state of a lane is one tuple, replaced by one store after payload and frame header are in place.
-An exception at any bytecode before it leaves the old state, whose next record overwrites the unfinished one; after it the
-record is in, and the published offset follows with the next record or when the process is gone.
+An exception at any bytecode before it leaves the old state, whose next record overwrites the unfinished one; after it
+the record is in, and the published offset follows with the next record or when the process is gone.
 
 Re-entrancy: a call that finds the lock owned by its own thread (signal handler, finalizer, logging hook) writes to
 a second lane with its own spool and writer id. Fork: a page that the kernel wipes in children is looked at first.
@@ -390,7 +390,7 @@ class Lane:
         return min(spool.chunk_numbers(iter(os.listdir(self._directory)), self.writer_id.hex()), default=0)  # noqa: PTH208
 
     def _drop(self, x: int, kind: int) -> None:
-        """There is no space: this record's seq is used and declared lost. Absolute values, so that an interrupt changes nothing."""
+        """No space: this record's seq is used and declared lost. Absolute values: an interrupt changes nothing."""
         chunk, offset, seq, _, crc, _ = self._state
         words = self._words
         if words[spool.LOSS_COUNT] == 0:
@@ -463,12 +463,10 @@ def _checked_step(step: Any) -> int:
     try:
         number = index(step)
     except TypeError:
-        item = getattr(step, "item", None)
-        number = item() if item is not None else step
-        if isinstance(number, float) and number.is_integer():
-            number = int(number)
-        if not isinstance(number, int):
-            raise TypeError(f"log(step=...) expects an integer, not {type(step).__name__}") from None
+        scalar = step.item() if hasattr(step, "item") else step
+        if not isinstance(scalar, (int, float)) or scalar != scalar // 1:
+            raise TypeError(f"log(step=...) expects an integer, not {type(step).__name__} {step!r}") from None
+        number = int(scalar)
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"log(step={number}) is outside the range of 64-bit integers")
     return number

@@ -1,7 +1,8 @@
 """A session: one training process, its spool directory and its courier.
 
 The courier is exec'd, never forked, through a process that exits and is reaped at once, so that it is nobody's child:
-a user's `os.wait()` or SIGCHLD handler does not see it. It starts with no descriptor of the trainer and in its own terminal session.
+a user's `os.wait()` or SIGCHLD handler does not see it. It starts with no descriptor of the trainer and in its own
+terminal session.
 """
 
 import contextlib

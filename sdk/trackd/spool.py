@@ -113,6 +113,6 @@ def start_ticks(pid: int) -> int:
 def pid_namespace() -> int:
     """Inode of this process's PID namespace; 0 where there are none."""
     try:
-        return os.stat("/proc/self/ns/pid").st_ino
+        return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         return 0

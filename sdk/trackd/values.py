@@ -1,7 +1,8 @@
 """Turns what a script logs into what a record can hold. Never imports numpy or torch: it asks the values.
 
 A value of a type that is stored as it is passes untouched. Scalars of numpy, torch, jax and tensorflow become
-Python numbers; small arrays and sequences become lists; what cannot be stored becomes its repr, with one warning per type.
+Python numbers; small arrays and sequences become lists; what cannot be stored becomes its repr, with one warning per
+type.
 """
 
 import datetime
@@ -123,7 +124,8 @@ def _array_converter(kind: type) -> Converter:
 
 
 _PLAIN_NUMPY: Final[dict[str, Converter]] = {
-    "float16": float, "float32": float, "float64": float, "bool": bool, "int": int, "uint": int, "longlong": int, "ulonglong": int,
+    "float16": float, "float32": float, "float64": float, "bool": bool, "int": int, "uint": int,
+    "longlong": int, "ulonglong": int,
 }  # fmt: skip
 """Beginnings of the names of numpy's scalar types that are plain numbers."""
 

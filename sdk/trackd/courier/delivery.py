@@ -1,0 +1,58 @@
+"""What of a writer is on its way and what has arrived: a pure core, one per lane. Positions in, decisions out."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from trackd.courier.tail import Item, Position
+
+
+@dataclass(slots=True)
+class Flight:
+    """Sent and not yet durable at the next hop, in order."""
+
+    window_bytes: int
+    durable: int = 0
+    received: int = 0
+    committed: int = 0
+    _sent: deque[Item] = field(default_factory=deque)
+    _bytes: int = 0
+
+    def has_room(self) -> bool:
+        """Whether more may be sent before something comes back."""
+        return self._bytes < self.window_bytes
+
+    def is_empty(self) -> bool:
+        """Whether nothing is on its way."""
+        return not self._sent
+
+    def add(self, item: Item) -> None:
+        """This was handed to the connection."""
+        self._sent.append(item)
+        self._bytes += len(item.data)
+
+    def advance(self, received: int, durable: int, committed: int) -> Position | None:
+        """Watermarks came in; the position up to which the spool may be freed, if that moved.
+
+        What the hub has committed needs no durable copy on the way.
+        """
+        self.received = max(self.received, received, durable, committed)
+        self.durable = max(self.durable, durable, committed)
+        self.committed = max(self.committed, committed)
+        freed = None
+        while self._sent and self._sent[0].next_seq <= self.durable + 1:
+            item = self._sent.popleft()
+            self._bytes -= len(item.data)
+            freed = item.after
+        return freed
+
+    def restart(self, expected: int) -> Position | None:
+        """The next hop wants `expected` next: forget what is on its way; the best position to read from, if known."""
+        position = None
+        for item in self._sent:
+            if item.first_seq <= expected:
+                position = item.before
+        if position is None and self._sent and expected == self._sent[-1].next_seq:
+            position = self._sent[-1].after
+        self._sent.clear()
+        self._bytes = 0
+        return position

@@ -1,0 +1,180 @@
+"""The courier's view of one lane: its head, its tail and what is on its way."""
+
+import contextlib
+import mmap
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from trackd import spool as files
+from trackd.courier.delivery import Flight
+from trackd.courier.owner import Owner
+from trackd.courier.tail import Item, Position, Tail
+from trackd_proto import limits, spool, version
+
+WINDOW_BYTES: Final = 8 * limits.MIB
+BATCH_BYTES: Final = 512 * limits.KIB
+_PREPARE_AT: Final = 0.25
+_FAST_S: Final = 5.0
+"""Chunks that are filled in less time are followed by larger ones."""
+
+
+class UnreadableHeadError(ValueError):
+    """A head that is damaged or of a newer format."""
+
+
+class SpoolLane:
+    """One writer found in a session directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.writer_id = bytes.fromhex(path.stem)
+        self._head = _map_head(path)
+        self._words = memoryview(self._head).cast("Q")
+        self.target = spool.get_target(memoryview(self._head))
+        self.owner = Owner(self.word(spool.PID), self.word(spool.START_TICKS), self.word(spool.PID_NAMESPACE))
+        self.tail = Tail(path.parent, self.writer_id, self.word)
+        self.flight = Flight(WINDOW_BYTES)
+        self.is_resumed = False
+        self.is_exit_written = False
+        self.has_files = True
+        self._is_drained = False
+        self._trimmed: Item | None = None
+        self._freed_chunk = 0
+        self._prepared = 0
+        self._prepared_at = time.monotonic()
+        self.set_word(spool.COURIER_PID, os.getpid())
+
+    def word(self, index: int) -> int:
+        """One word of the head."""
+        return self._words[index]
+
+    def set_word(self, index: int, value: int) -> None:
+        """Set one of the courier's words."""
+        self._words[index] = value
+
+    def is_over(self) -> bool:
+        """Whether the writer will add nothing more."""
+        return bool(self.word(spool.CLOSED)) or self.owner.is_dead()
+
+    def is_sent(self) -> bool:
+        """Whether everything there was has been read and is durable at the next hop."""
+        return self._is_drained and self.flight.is_empty() and self.tail.position.next_seq > self.word(spool.ASSIGNED)
+
+    def next_item(self) -> Item | None:
+        """What to send next, None if there is nothing or no room."""
+        if trimmed := self._trimmed:
+            self._trimmed = None
+            return self._lost(trimmed)
+        if not self.flight.has_room():
+            return None
+        is_closed, is_dead = bool(self.word(spool.CLOSED)), self.owner.is_dead()
+        item = self.tail.read(BATCH_BYTES, is_dead and not is_closed)
+        self._is_drained = item is None and (is_closed or is_dead)
+        return self._lost(item) if item is not None and item.reason else item
+
+    def _lost(self, item: Item) -> Item:
+        self.set_word(spool.LOST, self.word(spool.LOST) + item.count)
+        return item
+
+    def advance(self, received: int, durable: int, committed: int) -> None:
+        """Watermarks of the next hop: write them back, free chunks, keep one prepared ahead."""
+        freed = self.flight.advance(received, durable, committed)
+        self.set_word(spool.RECEIVED, self.flight.received)
+        self.set_word(spool.DURABLE, self.flight.durable)
+        self.set_word(spool.COMMITTED, self.flight.committed)
+        if freed is not None:
+            self._free(freed)
+
+    def resume(self, expected: int) -> None:
+        """The next hop wants `expected` next: read from there, or from the oldest record still here."""
+        self.is_resumed = True
+        self._is_drained = False
+        position = self.flight.restart(expected)
+        if position is not None:
+            self.tail.rewind(position)
+        elif self.tail.position.next_seq != expected:
+            self.tail.seek_start()
+        self._skip_to(expected)
+        here = self.tail.position
+        if here.next_seq > expected:  # the spool no longer has it
+            before = Position(here.chunk, here.offset, expected, here.crc)
+            self._trimmed = Item(expected, here.next_seq - expected, b"", "trimmed", before, here)
+
+    def prepare(self) -> None:
+        """Make the next chunk ready before the trainer needs it."""
+        number, offset = divmod(self.word(spool.PUBLISHED), 1 << 32)
+        following = number + 1
+        if self._prepared >= following or self.is_over() or not self.has_files:
+            return
+        current = (self.path.parent / spool.chunk_name(self.path.stem, number)).stat().st_size
+        if offset < current * _PREPARE_AT and number == 0:
+            return
+        now = time.monotonic()
+        is_fast = now - self._prepared_at < _FAST_S
+        self._prepared_at = now
+        size = next((size for size in spool.CHUNK_SIZES if size > current and is_fast), current)
+        path = self.path.parent / spool.chunk_name(self.path.stem, following)
+        with contextlib.suppress(files.NoSpaceError):  # the trainer will find out by itself, and count it
+            os.close(files.make_chunk(path, self.writer_id, following, size))
+        self._prepared = following
+        self.set_word(spool.PREPARED, following)
+
+    def set_links(self, links: spool.Links) -> None:
+        """Tell the trainer where its run can be seen. An odd number marks the area as being written."""
+        version_now = self.word(spool.LINKS)
+        self.set_word(spool.LINKS, version_now + 1)
+        spool.put_area(memoryview(self._head), spool.LINKS_OFFSET, links)
+        self.set_word(spool.LINKS, version_now + 2)
+
+    def remove_files(self) -> None:
+        """Everything is safe elsewhere. The maps stay: finish() may still be looking at the watermarks."""
+        self.tail.close()
+        self.has_files = False
+        for number in self.tail.numbers():
+            (self.path.parent / spool.chunk_name(self.path.stem, number)).unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.tail.close()
+        self.owner.close()
+        self.set_word(spool.COURIER_PID, 0)
+        self._words.release()
+
+    def _free(self, position: Position) -> None:
+        for number in range(self._freed_chunk, position.chunk):
+            (self.path.parent / spool.chunk_name(self.path.stem, number)).unlink(missing_ok=True)
+        self._freed_chunk = max(self._freed_chunk, position.chunk)
+
+    def _skip_to(self, expected: int) -> None:
+        """Move on over what the next hop already has; a batch that reaches beyond it is taken record by record."""
+        is_dead = self.owner.is_dead() and not self.word(spool.CLOSED)
+        size = BATCH_BYTES
+        while self.tail.position.next_seq < expected:
+            before = self.tail.position
+            item = self.tail.read(size, is_dead)
+            if item is None:
+                return
+            if item.next_seq > expected and size > 1:
+                self.tail.rewind(before)
+                size = 1
+
+
+def _map_head(path: Path) -> mmap.mmap:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if os.fstat(fd).st_size != spool.HEAD_BYTES:
+            raise UnreadableHeadError(f"{path} is not {spool.HEAD_BYTES} bytes long")
+        head = mmap.mmap(fd, spool.HEAD_BYTES)
+    finally:
+        os.close(fd)
+    with memoryview(head) as view, view.cast("Q") as words:
+        if words[spool.MAGIC] != spool.MAGIC_WORD:
+            raise UnreadableHeadError(f"{path} is no spool head")
+        if words[spool.FORMAT] > version.SPOOL_FORMAT:
+            raise UnreadableHeadError(
+                f"{path} has spool format {words[spool.FORMAT]}, this trackd reads up to {version.SPOOL_FORMAT}"
+            )
+    return head

@@ -1,0 +1,189 @@
+"""The courier's process: claims sessions, serves them until nothing is left, leaves.
+
+python -c BOOT PATH SESSION_DIR     serve one session (and adopt orphans of the same user meanwhile)
+python -m trackd.courier.main --adopt INSTANCE_DIR   send what dead processes left, then exit 0 if nothing is left
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from trackd.courier.lanes import SpoolLane
+from trackd.courier.offline import OfflineFile
+from trackd.courier.sender import Sender
+from trackd.courier.session import ServedSession
+from trackd_proto import layout
+from trackd_proto.compress import Compressor
+
+_ACTIVE_S: Final = 0.005
+_IDLE_S: Final = 0.02
+_SLOW_S: Final = 0.05
+_IDLE_AFTER_S: Final = 2.0
+_ORPHAN_SCAN_S: Final = 10.0
+_GIVE_UP_S: Final = 600.0
+"""Without a trainer and without a daemon for this long the courier leaves; the next one adopts the spool."""
+
+
+class Courier:
+    """Serves every session it could claim."""
+
+    def __init__(self, where: layout.Instance, sessions: list[ServedSession]) -> None:
+        self._where = where
+        self._sessions = sessions
+        self._sender = Sender(where)
+        self._offline: dict[bytes, OfflineFile] = {}
+        self._compressor = Compressor()
+        self._last_work = time.monotonic()
+        self._orphans_at = 0.0
+        self._progress = (0, time.monotonic())
+
+    async def serve(self, *, adopt_only: bool = False) -> bool:
+        """Until every session is done (True) or there is no hope for now (False)."""
+        while self._sessions:
+            worked = await self._round()
+            if worked:
+                self._last_work = time.monotonic()
+            if self._is_hopeless(adopt_only):
+                break
+            await asyncio.sleep(self._pause(worked))
+        is_done = not self._sessions
+        await self._sender.close()
+        for session in self._sessions:
+            session.close(is_done=False)
+        return is_done
+
+    async def _round(self) -> bool:
+        self._adopt_orphans()
+        worked = False
+        for session in list(self._sessions):
+            for lane in session.find_lanes():
+                self._start(lane)
+            session.end_dead()
+            for lane in session.lanes.values():
+                lane.prepare()
+        if any(lane.target.mode == "online" for s in self._sessions for lane in s.lanes.values()):
+            worked = await self._sender.pump()
+            await self._sender.refresh_tickets()
+        for file in self._offline.values():
+            worked |= file.pump()
+        for session in list(self._sessions):
+            session.finish_sent()
+            self._forget_finished(session)
+            if session.is_done():
+                self._sessions.remove(session)
+                session.close(is_done=True)
+        return worked
+
+    def _start(self, lane: SpoolLane) -> None:
+        if lane.target.mode == "offline":
+            try:
+                self._offline[lane.writer_id] = OfflineFile(lane, self._compressor)
+            except OSError as error:
+                print(f"courier: cannot write to {lane.target.run_dir}: {error.strerror}", file=sys.stderr)
+        else:
+            self._sender.add(lane)
+
+    def _forget_finished(self, session: ServedSession) -> None:
+        for writer_id, lane in list(session.lanes.items()):
+            if lane.has_files:
+                continue
+            all_known = lane.flight.committed >= lane.tail.position.next_seq - 1
+            if all_known or lane.owner.is_dead() or lane.target.mode == "offline":
+                self._sender.drop(lane)
+                if file := self._offline.pop(writer_id, None):
+                    file.close()
+                del session.lanes[writer_id]
+                lane.close()
+
+    def _adopt_orphans(self) -> None:
+        """Sessions of this user that nobody serves: their courier was killed, or the machine went down."""
+        now = time.monotonic()
+        if now < self._orphans_at:
+            return
+        self._orphans_at = now + _ORPHAN_SCAN_S
+        served = {session.directory.name for session in self._sessions}
+        with contextlib.suppress(FileNotFoundError):
+            for directory in sorted(self._where.spool.iterdir()):
+                if directory.name in served or not _is_orphan(directory):
+                    continue
+                if session := ServedSession.claim(directory):
+                    self._sessions.append(session)
+
+    def _is_hopeless(self, adopt_only: bool) -> bool:
+        if not adopt_only and any(not session.owner.is_dead() for session in self._sessions):
+            return False
+        sent = sum(lane.flight.durable for s in self._sessions for lane in s.lanes.values())
+        if sent != self._progress[0]:
+            self._progress = (sent, time.monotonic())
+        return time.monotonic() - self._progress[1] > (30.0 if adopt_only else _GIVE_UP_S)
+
+    def _pause(self, worked: bool) -> float:
+        if worked:
+            return _ACTIVE_S
+        return _IDLE_S if time.monotonic() - self._last_work < _IDLE_AFTER_S else _SLOW_S
+
+
+def _is_orphan(directory: Path) -> bool:
+    """Old enough not to be one whose own courier is just starting."""
+    try:
+        return time.time() - directory.stat().st_ctime > 2.0
+    except FileNotFoundError:
+        return False
+
+
+def _be_a_good_guest() -> None:
+    """No descriptor of the trainer, deaf to its terminal, first to go when memory is short, last to get the CPU."""
+    os.closerange(3, 4096)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_IGN)
+    os.umask(0o077)
+    with contextlib.suppress(OSError):
+        os.chdir("/")
+    with contextlib.suppress(OSError):
+        os.nice(5)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+    if hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, range(os.cpu_count() or 1))
+
+
+def main(arguments: list[str]) -> None:
+    """Entry of the process."""
+    if arguments[:1] == ["--adopt"]:
+        where = _instance_of(Path(arguments[1]))
+        sys.exit(0 if asyncio.run(_adopt(where)) else 1)
+    directory = Path(arguments[0])
+    _be_a_good_guest()
+    where = _instance_of(directory.parent.parent)
+    session = ServedSession.claim(directory)
+    if session is None:
+        return  # another courier was faster
+    log = os.open(directory.parent.parent / "courier.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(log, 2)
+    gc.freeze()
+    asyncio.run(Courier(where, [session]).serve())
+
+
+async def _adopt(where: layout.Instance) -> bool:
+    sessions = []
+    if where.spool.is_dir():
+        sessions = [s for d in sorted(where.spool.iterdir()) if (s := ServedSession.claim(d))]
+    for session in [s for s in sessions if not s.owner.is_dead()]:
+        sessions.remove(session)
+        session.close(is_done=False)
+    return await Courier(where, sessions).serve(adopt_only=True)
+
+
+def _instance_of(directory: Path) -> layout.Instance:
+    return layout.Instance(directory.parent, directory.name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,104 @@
+"""Offline lanes: sealed, compressed frames appended to `RUN_DIR/<writer>.wal`, one file per writer, no locks, no map.
+
+A plain write per batch and an fdatasync every 200 ms, so that a network file system is a fine place for it.
+`trackd flush` sends it later.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from trackd.courier.lanes import SpoolLane
+from trackd.courier.tail import Item
+from trackd_proto import segment
+from trackd_proto.compress import Compressor
+from trackd_proto.v1 import ingest_pb2
+
+_SYNC_S: Final = 0.2
+_RETRY_S: Final = 1.0
+
+
+class OfflineFile:
+    """The file of one lane. What it holds is found by reading it, so a restart goes on where the last sync ended."""
+
+    def __init__(self, lane: SpoolLane, compressor: Compressor) -> None:
+        self._lane = lane
+        self._compressor = compressor
+        self._path = Path(lane.target.run_dir) / f"{lane.writer_id.hex()}.wal"
+        self._salt = segment.salt_of(lane.writer_id, 1)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._end = 0
+        self._lsn = 0
+        self._written = 0
+        self._recover()
+        self._durable = self._written
+        self._dirty_since = 0.0
+        lane.advance(self._written, self._durable, 0)
+        lane.resume(self._written + 1)
+
+    def pump(self) -> bool:
+        """Append what there is; sync when it is time. True if anything was written. Raises OSError."""
+        wrote = False
+        while item := self._lane.next_item():
+            self._append(item)
+            wrote = True
+        is_last = self._lane.is_over() and not wrote
+        if self._dirty_since and (is_last or time.monotonic() - self._dirty_since >= _SYNC_S):
+            os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+            self._dirty_since = 0.0
+            self._durable = self._written
+        self._lane.advance(self._written, self._durable, 0)
+        return wrote
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._fd)
+
+    def _append(self, item: Item) -> None:
+        target = self._lane.target
+        message = ingest_pb2.Batch(
+            writer_id=self._lane.writer_id, first_seq=item.first_seq, count=item.count, loss_reason=item.reason,
+            route=target.route, project=target.project, run_id=target.run_id,
+        )  # fmt: skip
+        if item.data:
+            message.codec = ingest_pb2.CODEC_ZSTD
+            message.raw_bytes = len(item.data)
+            message.data = self._compressor.compress(item.data)
+        kind = segment.LOSS if item.reason else segment.DATA
+        frame = segment.encode_frame(kind, self._lsn + 1, message.SerializeToString(), self._salt)
+        self._write(frame)
+        self._lsn += 1
+        self._written = item.next_seq - 1
+        self._lane.flight.add(item)
+        self._dirty_since = self._dirty_since or time.monotonic()
+
+    def _write(self, frame: bytes) -> None:
+        view, offset = memoryview(frame), self._end
+        while view:
+            try:
+                done = os.pwrite(self._fd, view, offset)
+            except OSError as error:
+                # The records stay in the spool; the bytes of a half frame are written over by the next try.
+                print(f"courier: cannot write {self._path}: {error.strerror}", file=sys.stderr)
+                time.sleep(_RETRY_S)
+                continue
+            view, offset = view[done:], offset + done
+        self._end = offset
+
+    def _recover(self) -> None:
+        size = os.fstat(self._fd).st_size
+        if size < segment.HEADER_BYTES:
+            header = segment.encode_header(self._lane.writer_id, 1, 1, time.time_ns())
+            os.pwrite(self._fd, header, 0)
+            self._end = len(header)
+            return
+        self._end = segment.HEADER_BYTES
+        for found in segment.scan_with(lambda offset, length: os.pread(self._fd, length, offset), size):
+            if isinstance(found, segment.Damage):
+                continue
+            self._end, self._lsn = found.end, found.lsn
+            message = ingest_pb2.Batch.FromString(found.payload)
+            self._written = max(self._written, message.first_seq + message.count - 1)
+        os.ftruncate(self._fd, self._end)

@@ -1,0 +1,139 @@
+"""The lanes of one session directory, whoever serves them: finding, announcing, ending them."""
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from trackd.courier.lanes import SpoolLane, UnreadableHeadError
+from trackd.courier.owner import Owner
+from trackd.lane import Lane
+from trackd_proto import records, spool, version
+
+_LOCK_NAME: Final = "courier.lock"
+
+
+class ServedSession:
+    """A session directory whose lock this process holds."""
+
+    def __init__(self, directory: Path, lock: int, info: spool.SessionInfo) -> None:
+        self.directory = directory
+        self.info = info
+        self.owner = Owner(info.pid, info.start_ticks, info.pid_namespace)
+        self.lanes: dict[bytes, SpoolLane] = {}
+        self.unreadable: set[str] = set()
+        self._lock = lock
+        self._seen_mtime_ns = 0
+        self._own: dict[str, Lane] = {}  # attempt -> our own writer into it
+
+    @classmethod
+    def claim(cls, directory: Path) -> "ServedSession | None":
+        """Take a session directory, or None if another courier serves it or it is none of ours to read."""
+        try:
+            lock = os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            info = msgspec.json.decode((directory / "session.json").read_bytes(), type=spool.SessionInfo)
+            if info.format > version.SPOOL_FORMAT:
+                raise UnreadableHeadError(f"{directory} has format {info.format}, ours is {version.SPOOL_FORMAT}")
+        except (OSError, msgspec.DecodeError, UnreadableHeadError):
+            os.close(lock)
+            return None
+        return cls(directory, lock, info)
+
+    def find_lanes(self) -> list[SpoolLane]:
+        """Lanes that were not there before. Cheap when the directory has not changed."""
+        try:
+            mtime = self.directory.stat().st_mtime_ns
+        except FileNotFoundError:
+            return []
+        if mtime == self._seen_mtime_ns:
+            return []
+        self._seen_mtime_ns = mtime
+        found = []
+        for path in sorted(self.directory.glob("*.head")):
+            if path.name in self.unreadable or bytes.fromhex(path.stem) in self.lanes:
+                continue
+            try:
+                lane = SpoolLane(path)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:  # one bad head must not stop the others
+                self.unreadable.add(path.name)
+                print(f"courier: left alone: {error}", file=sys.stderr)
+                continue
+            self.lanes[lane.writer_id] = lane
+            found.append(lane)
+        return found
+
+    def end_dead(self) -> None:
+        """Write the EXIT record of runs whose process died without one, on a writer of our own."""
+        for lane in list(self.lanes.values()):
+            target = lane.target
+            if target.role != "main" or lane.is_exit_written or lane.word(spool.CLOSED) or not lane.owner.is_dead():
+                continue
+            lane.is_exit_written = True
+            ending = lane.owner.ending()
+            own = self._own_lane(target)
+            own.append(records.EXIT, ending._asdict())
+            own.close()
+            del self._own[target.attempt]
+
+    def finish_sent(self) -> None:
+        """Note in the run directory what was logged, and remove what is safe elsewhere."""
+        for lane in self.lanes.values():
+            if lane.has_files and lane.is_sent():
+                _note_logged(lane)
+                lane.remove_files()
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to do: every lane's files are gone, and nobody can add one."""
+        return self.owner.is_dead() and all(not lane.has_files for lane in self.lanes.values()) and not self.unreadable
+
+    def close(self, is_done: bool) -> None:
+        """Let go of the session; remove its directory if everything was sent."""
+        for lane in self.lanes.values():
+            lane.close()
+        self.owner.close()
+        if is_done:
+            for name in ("session.json", _LOCK_NAME):
+                (self.directory / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a lane appeared meanwhile: the next courier finds it
+                self.directory.rmdir()
+        os.close(self._lock)
+
+    def _own_lane(self, target: spool.Target) -> Lane:
+        if target.attempt not in self._own:
+            start = {
+                "project": target.project, "run_id": target.run_id, "attempt": target.attempt,
+                "attempt_start_us": target.attempt_start_us, "sdk": version.VERSION,
+            }  # fmt: skip
+            own = msgspec.structs.replace(target, role="courier", announce=False)
+            self._own[target.attempt] = Lane(self.directory, own, start, self.info.spool_quota_bytes)
+        return self._own[target.attempt]
+
+
+def _note_logged(lane: SpoolLane) -> None:
+    """RUN_DIR/logged.json: what was logged, for `trackd verify`. Merged per writer, replaced atomically."""
+    path = Path(lane.target.run_dir) / "logged.json"
+    try:
+        try:
+            noted = json.loads(path.read_text())
+        except (FileNotFoundError, ValueError):
+            noted = {"writers": {}}
+        position = lane.tail.position
+        noted["writers"][lane.writer_id.hex()] = {
+            "last_seq": position.next_seq - 1, "crc32": position.crc, "role": lane.target.role,
+            "lost": lane.word(spool.LOST),
+        }  # fmt: skip
+        partial = path.with_suffix(f".{os.getpid()}.new")
+        partial.write_text(json.dumps(noted, indent=1))
+        partial.rename(path)
+    except OSError as error:
+        print(f"courier: cannot note what was logged in {path}: {error.strerror}", file=sys.stderr)
