@@ -1,0 +1,72 @@
+"""The directories of a run and of this process's spools. What cannot be written is replaced, and said aloud."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from trackd_proto.layout import Instance
+from trackd_proto.local import places
+from trackd_proto.settings import Settings
+
+from trackd import messages
+
+RUNS: str = "trackd-runs"
+
+
+def make_run_dir(settings: Settings, run_id: str, start_us: int) -> Path:
+    """A new ``trackd-runs/run-<time>-<id>/`` with `files/` in it; returns the former, absolute."""
+    stamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(start_us / 1e6))
+    for base in _bases(settings):
+        try:
+            return _make(base / RUNS, f"run-{stamp}-{run_id}")
+        except OSError as error:
+            problem = error
+            messages.warn_once(
+                f"cannot write to {base} ({problem.strerror}): files of the run go to {tempfile.gettempdir()}; "
+                "choose a place with init(dir=...) or TRACKD_DIR"
+            )
+    raise OSError(f"no directory for the run could be made, not even in {tempfile.gettempdir()}: {problem}")
+
+
+def open_instance(home: Path) -> Instance:
+    """The private instance directory of this machine, with room for spools; in the temporary directory if need be."""
+    try:
+        return _open_instance(home)
+    except OSError as error:
+        spare = Path(tempfile.gettempdir()) / f"trackd-home-{os.geteuid()}"
+        messages.warn_once(
+            f"cannot keep data in {home} ({error}): it is kept in {spare}; set TRACKD_HOME to a directory of your own"
+        )
+        return _open_instance(spare)
+
+
+def _open_instance(home: Path) -> Instance:
+    instance = places.instance(home)
+    places.prepare(instance)
+    places.private_directory(instance.spool)
+    if not os.access(instance.spool, os.W_OK | os.X_OK):
+        raise PermissionError(f"no permission to write to {instance.spool}")
+    return instance
+
+
+def _bases(settings: Settings) -> list[Path]:
+    chosen = settings.dir or settings.home
+    try:
+        first = Path(chosen).expanduser().absolute() if chosen else Path.cwd()
+    except OSError:  # the working directory was deleted
+        first = Path(tempfile.gettempdir())
+    return [first, Path(tempfile.gettempdir())]
+
+
+def _make(parent: Path, name: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1000):
+        path = parent / (f"{name}-{number}" if number else name)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        (path / "files").mkdir()
+        return path
+    raise OSError(f"{parent} holds a thousand runs named {name}")
