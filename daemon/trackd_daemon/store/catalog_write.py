@@ -1,0 +1,639 @@
+"""The catalog's share of ingest: what each record changes in the catalog, inside one transaction."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import Connection
+from trackd_proto import records
+
+from trackd_daemon.model import RunChange
+from trackd_daemon.store import decode, steps, tables
+from trackd_daemon.store.decode import Block, Decoded, Fact, Raw
+from trackd_daemon.store.order import order_key
+
+MAX_CHANGE_KEYS: Final = 1000
+STREAMS: Final = {records.ROW: "default", records.ROW_ORDINAL: "default", records.SYSTEM: "system"}
+_json = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Writer:
+    """A writer as the catalog knows it."""
+
+    writer_id: bytes
+    writer_no: int
+    run_no: int
+    attempt_no: int
+    start_us: int
+    role: str
+    next_seq: int
+    crc32: int
+    is_deleted: bool
+
+
+@dataclass(slots=True)
+class Touch:
+    """What a commit changes of one run."""
+
+    records: int = 0
+    rows: int = 0
+    lost: int = 0
+    updated_us: int = 0
+    needs_refresh: bool = False
+    keys: dict[str, None] = field(default_factory=dict)
+    last: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    """key -> (order key, encoded value)"""
+    fields: set[str] = field(default_factory=set)
+
+
+def _upsert_lww(table: sa.Table, keys: Sequence[str]) -> Any:
+    """Insert, or replace every other column if the order key is greater."""
+    statement = insert(table)
+    rest = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=rest, where=statement.excluded.ord > table.c.ord)
+
+
+_UPSERT_FACT: Final = _upsert_lww(tables.facts, ("run_no", "section", "path"))
+_UPSERT_LEAF: Final = _upsert_lww(tables.leaves, ("run_no", "section", "path"))
+_INSERT_LOSS: Final = insert(tables.losses).on_conflict_do_nothing()
+_INSERT_RAW: Final = insert(tables.raw_records).on_conflict_do_nothing()
+# The hot statements are plain SQL with tuples: thousands of keys per commit are ordinary.
+_LATER: Final = "excluded.ord > key_stats.ord"
+_UPSERT_STATS: Final = (
+    "INSERT INTO key_stats (run_no, key_no, count, numbers, min, max, ord, value, num, txt, lane_no, step)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_no, key_no) DO UPDATE SET"
+    " count = key_stats.count + excluded.count, numbers = key_stats.numbers + excluded.numbers,"
+    " min = min(ifnull(key_stats.min, excluded.min), ifnull(excluded.min, key_stats.min)),"
+    " max = max(ifnull(key_stats.max, excluded.max), ifnull(excluded.max, key_stats.max)), "
+    + ", ".join(
+        f"{c} = CASE WHEN {_LATER} THEN excluded.{c} ELSE key_stats.{c} END"
+        for c in ("value", "num", "txt", "lane_no", "step", "ord")
+    )
+)
+_UPSERT_LANE: Final = (
+    "INSERT INTO lanes (lane_no, run_no, rows, min_step, max_step, min_time, max_time) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (lane_no) DO UPDATE SET rows = rows + excluded.rows,"
+    " min_step = min(min_step, excluded.min_step), max_step = max(max_step, excluded.max_step),"
+    " min_time = min(min_time, excluded.min_time), max_time = max(max_time, excluded.max_time)"
+)
+
+
+class CatalogCache:
+    """Numbers that never change once committed; dropped whole when a transaction fails."""
+
+    def __init__(self) -> None:
+        self.writers: dict[bytes, Writer] = {}
+        self.keys: dict[tuple[str, str], int] = {}
+
+    def clear(self) -> None:
+        self.writers.clear()
+        self.keys.clear()
+
+
+class CatalogTransaction:
+    """One group commit's changes of the catalog. Use within Catalog.write(); then `finish()`."""
+
+    def __init__(self, con: Connection, cache: CatalogCache, now_us: int) -> None:
+        self._con = con
+        self._cache = cache
+        self._now_us = now_us
+        self._touched: dict[int, Touch] = {}
+        self._resummarize: set[int] = set()
+
+    # -- who
+
+    def writer(self, writer_id: bytes) -> Writer | None:
+        """The writer, if the catalog has met it."""
+        known = self._cache.writers.get(writer_id)
+        return known or load_writer(self._con, self._cache, writer_id)
+
+    def begin_writer(self, writer_id: bytes, project: str, run_id: str, start: Fact | None) -> Writer:
+        """The writer, introduced by its START; without one (lost or unreadable) by what its id and sender say."""
+        writer = self.writer(writer_id)
+        if writer is not None:
+            return writer
+        intro = _Introduction.of(writer_id, project, run_id, start)
+        run_no, attempt_no, is_deleted = self._attempt(intro)
+        result = self._con.execute(
+            tables.writers.insert().values(
+                writer_id=writer_id,
+                run_no=run_no,
+                attempt_no=attempt_no,
+                start_us=intro.start_us,
+                role=intro.role,
+                pid=intro.pid,
+                host=intro.host,
+                next_seq=1,
+                records=0,
+                crc32=0,
+                heartbeat_us=0,
+            )
+        )
+        writer_no = int(result.inserted_primary_key[0])  # type: ignore[index]
+        writer = Writer(writer_id, writer_no, run_no, attempt_no, intro.start_us, intro.role, 1, 0, is_deleted)
+        self._cache.writers[writer_id] = writer
+        if not is_deleted:
+            self._touch(run_no).needs_refresh = True
+        return writer
+
+    def _attempt(self, intro: "_Introduction") -> tuple[int, int, bool]:
+        attempts = tables.attempts
+        origin = f"{intro.project}/{intro.run_id}"
+        row = self._con.execute(
+            sa.select(attempts.c.run_no, attempts.c.attempt_no, attempts.c.start_us, tables.runs.c.deleted)
+            .join(tables.runs, tables.runs.c.run_no == attempts.c.run_no)
+            .where(attempts.c.attempt == intro.attempt, attempts.c.origin == origin)
+        ).first()
+        if row is not None:
+            if intro.start_us < row.start_us:
+                self._con.execute(
+                    attempts.update().where(attempts.c.attempt_no == row.attempt_no).values(start_us=intro.start_us)
+                )
+            return row.run_no, row.attempt_no, bool(row.deleted)
+        run_no = self._run(intro)
+        values = {"attempt": intro.attempt, "origin": origin, "run_no": run_no, "start_us": intro.start_us}
+        result = self._con.execute(attempts.insert().values(**values))
+        return run_no, int(result.inserted_primary_key[0]), False  # type: ignore[index]
+
+    def _run(self, intro: "_Introduction") -> int:
+        project_no = find_project(self._con, intro.project)
+        run_no = None if project_no is None else find_run(self._con, project_no, intro.run_id)
+        if run_no is not None:
+            return run_no
+        project_no = find_project(self._con, intro.project, follow=False)
+        if project_no is None:
+            aliased = find_project(self._con, intro.project)
+            project_no = aliased if aliased is not None else create_project(self._con, intro.project, self._now_us)
+        result = self._con.execute(
+            tables.runs.insert().values(
+                project_no=project_no,
+                run_id=intro.run_id,
+                created_us=intro.created_us,
+                updated_us=intro.created_us,
+                heartbeat_us=0,
+            )
+        )
+        run_no = int(result.inserted_primary_key[0])  # type: ignore[index]
+        self._touch(run_no).fields.add("created")
+        return run_no
+
+    def key_numbers(self, stream: str, names: Iterable[str]) -> NDArray[np.int32]:
+        """Numbers of the keys, made where they are new."""
+        cache = self._cache.keys
+        names = list(names)
+        missing = [n for n in names if (stream, n) not in cache]
+        if missing:
+            load_keys(self._con, cache, stream, missing)
+            new = list(dict.fromkeys(n for n in missing if (stream, n) not in cache))
+            if new:
+                self._con.execute(insert(tables.keys), [{"stream": stream, "name": n} for n in new])
+                load_keys(self._con, cache, stream, new)
+        return np.array([cache[stream, n] for n in names], dtype=np.int32)
+
+    # -- what
+
+    def lose(self, writer: Writer, first_seq: int, count: int, reason: str) -> None:
+        """Declared loss of [first_seq, first_seq + count)."""
+        if not writer.is_deleted:
+            self._con.execute(
+                _INSERT_LOSS,
+                {"writer_no": writer.writer_no, "first_seq": first_seq, "count": count, "reason": reason},
+            )
+            touch = self._touch(writer.run_no)
+            touch.records += count
+            touch.lost += count
+            touch.fields.add("lost_records")
+        self._advance(writer, first_seq + count, writer.crc32, 0)
+
+    def apply(self, writer: Writer, decoded: Decoded) -> None:
+        """All records of a decoded batch."""
+        if not writer.is_deleted:
+            self._apply(writer, decoded)
+        self._advance(writer, decoded.first_seq + decoded.count, decoded.crc32, decoded.count)
+
+    def _apply(self, writer: Writer, decoded: Decoded) -> None:
+        touch = self._touch(writer.run_no)
+        touch.records += decoded.count
+        if decoded.max_time is not None:
+            touch.updated_us = max(touch.updated_us, decoded.max_time)
+        for raw in decoded.raws:
+            self._keep_raw(writer, raw)
+        for fact in decoded.facts:
+            try:
+                self._fact(writer, touch, fact)
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+                data = decode.encode_value([fact.kind, fact.time_us, 0, fact.body])
+                self._keep_raw(writer, Raw(fact.seq, f"undecodable: {error}"[:500], data))
+        lanes = []
+        for rows in decoded.rows:
+            lane = steps.lane_number(writer.writer_no, rows.kind)
+            lanes.append((lane, writer.run_no, rows.count, rows.min_step, rows.max_step, rows.min_time, rows.max_time))
+            if rows.kind != records.SYSTEM:
+                touch.rows += rows.count
+                touch.needs_refresh = True
+        if lanes:
+            self._con.exec_driver_sql(_UPSERT_LANE, lanes)
+        stats: list[tuple[Any, ...]] = []
+        for block in decoded.blocks:
+            stats.extend(self._stats(writer, touch, block))
+        if stats:
+            self._con.exec_driver_sql(_UPSERT_STATS, stats)
+
+    def _stats(self, writer: Writer, touch: Touch, block: Block) -> Iterable[tuple[Any, ...]]:
+        stream = STREAMS[block.kind]
+        numbers = self.key_numbers(stream, block.keys)
+        rows = len(block.seq)
+        low, high = _finite_range(block)
+        last = int(np.lexsort((block.seq, block.time_us))[-1]) if rows > 1 else 0
+        order = order_key(writer.start_us, int(block.time_us[last]), writer.writer_id, int(block.seq[last]))
+        lane, step = steps.lane_number(writer.writer_no, block.kind), int(block.step[last])
+        values = block.values[:, last].tolist()
+        is_number = block.column != decode.OTHERS
+        has_room = stream == "default" and len(touch.keys) < 4 * MAX_CHANGE_KEYS
+        for index, (key_no, value) in enumerate(zip(numbers.tolist(), values, strict=True)):
+            encoded = decode.encode_value(value) if is_number else value
+            number, words = _sortable(value) if is_number else _sortable(decode.decode_value(value))
+            if has_room:
+                key = block.keys[index]
+                touch.keys[key] = None
+                seen = touch.last.get(key)
+                if seen is None or order > seen[0]:
+                    touch.last[key] = (order, encoded)
+            count = rows if is_number else 0
+            yield (
+                writer.run_no, key_no, rows, count, low[index], high[index], order, encoded, number, words, lane, step,
+            )  # fmt: skip
+
+    def _keep_raw(self, writer: Writer, raw: Raw) -> None:
+        where = {"writer_no": writer.writer_no}
+        self._con.execute(
+            _INSERT_RAW, where | {"seq": raw.seq, "count": raw.count, "reason": raw.reason, "data": raw.data}
+        )
+        if raw.is_loss:
+            loss = where | {"first_seq": raw.seq, "count": raw.count, "reason": raw.reason.partition(":")[0]}
+            self._con.execute(_INSERT_LOSS, loss)
+            touch = self._touch(writer.run_no)
+            touch.lost += raw.count
+            touch.fields.add("lost_records")
+
+    def _fact(self, writer: Writer, touch: Touch, fact: Fact) -> None:
+        order = order_key(writer.start_us, fact.time_us, writer.writer_id, fact.seq)
+        body = fact.body
+        if fact.kind == records.START:
+            self._start(writer, touch, body, order)
+        elif fact.kind == records.CONFIG:
+            self._config(writer.run_no, "config", body, order)
+            touch.fields.add("config")
+        elif fact.kind == records.META:
+            self._config(writer.run_no, "meta", body, order)
+            touch.fields.add("meta")
+        elif fact.kind == records.SUMMARY:
+            self._summary(writer.run_no, touch, body, order)
+            touch.fields.add("summary")
+        elif fact.kind == records.EXIT:
+            self._exit(writer, body, order, fact.time_us)
+            touch.fields.add("state")
+            touch.needs_refresh = True
+        elif fact.kind == records.UPDATE:
+            touch.fields.update(set_fields(self._con, writer.run_no, body, order))
+
+    def _start(self, writer: Writer, touch: Touch, body: dict[str, Any], order: bytes) -> None:
+        runs = tables.runs
+        created = _int_or(body.get("created_us"), writer.start_us)
+        self._con.execute(
+            runs.update()
+            .where(runs.c.run_no == writer.run_no)
+            .values(created_us=sa.func.min(runs.c.created_us, created, type_=sa.BigInteger))
+        )
+        touch.fields.add("state")
+        touch.needs_refresh = True
+        if writer.role != "main":
+            return
+        host = (body.get("writer") or {}).get("host")
+        main = {"entity": body.get("entity"), "user": body.get("user"), "host": host, "main_ord": order}
+        self._con.execute(
+            runs.update()
+            .where(runs.c.run_no == writer.run_no, sa.func.ifnull(runs.c.main_ord, b"") < order)
+            .values({k: v if v is None or isinstance(v, bytes) else str(v) for k, v in main.items()})
+        )
+        said = {k: body[k] for k in ("name", "notes", "tags", "group", "job_type") if body.get(k)}
+        set_fields(self._con, writer.run_no, said, order)
+
+    def _config(self, run_no: int, section: str, body: dict[str, Any], order: bytes) -> None:
+        entries = [(str(k), v) for k, v in body.items()]
+        if not entries:
+            return
+        self._con.execute(
+            _UPSERT_FACT,
+            [
+                {
+                    "run_no": run_no, "section": section, "path": k, "ord": order,
+                    "deleted": 0, "value": decode.encode_value(v),
+                }
+                for k, v in entries
+            ],
+        )  # fmt: skip
+        if section == "config":
+            self._leaves(run_no, "config", [k for k, _ in entries])
+
+    def _leaves(self, run_no: int, section: str, tops: list[str]) -> None:
+        """Rebuild the searchable leaves of these top-level entries from what won."""
+        table, facts = tables.leaves, tables.facts
+        for top in tops:
+            row = self._con.execute(
+                sa.select(facts.c.ord, facts.c.value).where(
+                    facts.c.run_no == run_no, facts.c.section == section, facts.c.path == top
+                )
+            ).one()
+            mine = sa.or_(table.c.path == top, sa.func.substr(table.c.path, 1, len(top) + 1) == f"{top}.")
+            self._con.execute(table.delete().where(table.c.run_no == run_no, table.c.section == section, mine))
+            found = decode.paths([(top, msgspec.msgpack.decode(row.value, strict=False))])
+            self._con.execute(_UPSERT_LEAF, [_leaf(run_no, section, path, row.ord, value) for path, value in found])
+
+    def _summary(self, run_no: int, touch: Touch, body: dict[str, Any], order: bytes) -> None:
+        sets, dels = body.get("set") or {}, body.get("del") or []
+        rows = [
+            {"path": str(k), "ord": order, "deleted": 0, "value": decode.encode_value(v)} for k, v in sets.items()
+        ] + [{"path": str(k), "ord": order, "deleted": 1, "value": b"\xc0"} for k in dels if k not in sets]
+        if not rows:
+            return
+        where = {"run_no": run_no, "section": "summary"}
+        self._con.execute(_UPSERT_FACT, [where | row for row in rows])
+        for path, value in sets.items():
+            if len(touch.last) < 4 * MAX_CHANGE_KEYS:
+                touch.last[str(path)] = (b"\xff" * 41, decode.encode_value(value))
+        self._resummarize.add(run_no)
+
+    def _exit(self, writer: Writer, body: dict[str, Any], order: bytes, time_us: int) -> None:
+        attempts = tables.attempts
+        code = body.get("exit_code")
+        strength = b"\x02" if writer.role == "main" else b"\x01"
+        self._con.execute(
+            attempts.update()
+            .where(
+                attempts.c.attempt_no == writer.attempt_no,
+                sa.func.ifnull(attempts.c.exit_ord, b"") < strength + order,
+            )
+            .values(
+                exit_ord=strength + order,
+                exit_state=str(body.get("state") or "finished"),
+                exit_code=None if code is None else _int_or(code, 0),
+                cause=None if body.get("cause") is None else str(body["cause"]),
+                ended_us=time_us,
+            )
+        )
+
+    # -- closing
+
+    def _touch(self, run_no: int) -> Touch:
+        return self._touched.setdefault(run_no, Touch())
+
+    def _advance(self, writer: Writer, next_seq: int, crc32: int, count: int) -> None:
+        writer.next_seq, writer.crc32 = next_seq, crc32
+        table = tables.writers
+        self._con.execute(
+            table.update()
+            .where(table.c.writer_no == writer.writer_no)
+            .values(next_seq=next_seq, crc32=crc32, records=table.c.records + count)
+        )
+
+    def finish(self) -> dict[int, Touch]:
+        """Bring the touched runs' own rows up to date; what was touched, by run."""
+        for run_no in self._resummarize:
+            summary_leaves(self._con, run_no)
+        runs = tables.runs
+        for run_no, touch in self._touched.items():
+            values: dict[str, Any] = {
+                "version": runs.c.version + touch.records,
+                "rows": runs.c.rows + touch.rows,
+                "lost_records": runs.c.lost_records + touch.lost,
+            }
+            if touch.updated_us:
+                values["updated_us"] = sa.func.max(runs.c.updated_us, touch.updated_us, type_=sa.BigInteger)
+                beat = min(touch.updated_us, self._now_us)
+                values["heartbeat_us"] = sa.func.max(runs.c.heartbeat_us, beat, type_=sa.BigInteger)
+            if touch.needs_refresh:
+                values |= refreshed(self._con, run_no)
+            self._con.execute(runs.update().where(runs.c.run_no == run_no).values(values))
+        return self._touched
+
+
+@dataclass(frozen=True, slots=True)
+class _Introduction:
+    """Who a new writer is."""
+
+    project: str
+    run_id: str
+    attempt: str
+    start_us: int
+    created_us: int
+    role: str
+    pid: int | None
+    host: str | None
+
+    @classmethod
+    def of(cls, writer_id: bytes, project: str, run_id: str, start: Fact | None) -> "_Introduction":
+        born_us = int.from_bytes(writer_id[:6], "big") * 1000  # a UUIDv7 begins with its time in milliseconds
+        body = start.body if start else {}
+        who = body.get("writer")
+        who = who if isinstance(who, dict) else {}
+        begun = _int_or(body.get("attempt_start_us"), born_us)
+        pid = who.get("pid")
+        return cls(
+            project=str(body.get("project") or project),
+            run_id=str(body.get("run_id") or run_id),
+            attempt=str(body.get("attempt") or f"lost-{writer_id.hex()}"),
+            start_us=begun,
+            created_us=_int_or(body.get("created_us"), begun),
+            role=str(who.get("role") or "unknown"),
+            pid=None if pid is None else _int_or(pid, 0),
+            host=None if who.get("host") is None else str(who["host"]),
+        )
+
+
+def _int_or(value: object, default: int) -> int:
+    is_good = isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return int(value) if is_good else default  # type: ignore[call-overload,no-any-return]
+
+
+def _finite_range(block: Block) -> tuple[list[float | None], list[float | None]]:
+    """Least and greatest finite value per key."""
+    if block.column == decode.OTHERS:
+        nothing: list[float | None] = [None] * len(block.keys)
+        return nothing, nothing
+    values = block.values
+    low, high = values.min(axis=1), values.max(axis=1)
+    if block.column == decode.FLOATS and not (np.isfinite(low).all() and np.isfinite(high).all()):
+        finite = np.isfinite(values)
+        low = np.where(finite, values, np.inf).min(axis=1)
+        high = np.where(finite, values, -np.inf).max(axis=1)
+        return [None if v == np.inf else v for v in low.tolist()], [None if v == -np.inf else v for v in high.tolist()]
+    return low.astype(np.float64).tolist(), high.astype(np.float64).tolist()
+
+
+def _sortable(value: object) -> tuple[float | None, str | None]:
+    """(number, text) by which a filter finds a value."""
+    if isinstance(value, bool):
+        return None, "true" if value else "false"
+    if isinstance(value, int | float):
+        try:
+            return float(value), None
+        except OverflowError:
+            return None, str(value)
+    if value is None:
+        return None, None
+    return None, value if isinstance(value, str) else _json(value).decode()[:1000]
+
+
+def _leaf(run_no: int, section: str, path: str, order: bytes, value: object, deleted: int = 0) -> dict[str, Any]:
+    number, words = _sortable(decode.plain(value))
+    return {
+        "run_no": run_no, "section": section, "path": path, "ord": order, "deleted": deleted,
+        "num": number, "txt": words,
+    }  # fmt: skip
+
+
+def summary_leaves(con: Connection, run_no: int) -> None:
+    """Rebuild the searchable leaves of the explicit summary: writes in their order, later ones over earlier ones."""
+    facts, table = tables.facts, tables.leaves
+    mine = (facts.c.run_no == run_no, facts.c.section == "summary")
+    result: dict[str, dict[str, Any]] = {}
+    for row in con.execute(sa.select(facts).where(*mine).order_by(facts.c.ord, facts.c.path)):
+        for path in [p for p in result if p == row.path or p.startswith(f"{row.path}.")]:
+            del result[path]
+        if row.deleted:
+            result[row.path] = _leaf(run_no, "summary", row.path, row.ord, None, 1)
+            continue
+        for path, value in decode.paths([(row.path, msgspec.msgpack.decode(row.value, strict=False))]):
+            result[path] = _leaf(run_no, "summary", path, row.ord, value)
+    con.execute(table.delete().where(table.c.run_no == run_no, table.c.section == "summary"))
+    if result:
+        con.execute(table.insert(), list(result.values()))
+
+
+def set_fields(con: Connection, run_no: int, changes: Mapping[str, Any], order: bytes) -> set[str]:
+    """Set the run's own fields where `order` is later than what set them; the names that were given."""
+    given: set[str] = set()
+    runs = tables.runs
+    for name in ("name", "notes", "tags", "group", "job_type"):
+        if name not in changes:
+            continue
+        value = changes[name]
+        if name == "tags":
+            value = _json([str(v) for v in value or ()]).decode()
+        elif value is not None:
+            value = str(value)
+        mark = runs.c[f"{name}_ord"]
+        con.execute(
+            runs.update()
+            .where(runs.c.run_no == run_no, sa.func.ifnull(mark, b"") < order)
+            .values({name: value, mark.name: order})
+        )
+        given.add(name)
+    return given
+
+
+def load_writer(con: Connection, cache: CatalogCache, writer_id: bytes) -> Writer | None:
+    """A writer from the database into the cache."""
+    w = tables.writers
+    row = con.execute(
+        sa.select(w, tables.runs.c.deleted)
+        .join(tables.runs, tables.runs.c.run_no == w.c.run_no)
+        .where(w.c.writer_id == writer_id)
+    ).first()
+    if row is None:
+        return None
+    writer = Writer(
+        writer_id, row.writer_no, row.run_no, row.attempt_no, row.start_us, row.role,
+        row.next_seq, row.crc32, bool(row.deleted),
+    )  # fmt: skip
+    cache.writers[writer_id] = writer
+    return writer
+
+
+def load_keys(con: Connection, cache: dict[tuple[str, str], int], stream: str, names: Sequence[str]) -> None:
+    """Numbers of the keys that exist, into the cache."""
+    keys = tables.keys
+    for first in range(0, len(names), 500):
+        some = names[first : first + 500]
+        for row in con.execute(
+            sa.select(keys.c.key_no, keys.c.name).where(keys.c.stream == stream, keys.c.name.in_(some))
+        ):
+            cache[stream, row.name] = row.key_no
+
+
+def find_project(con: Connection, name: str, *, follow: bool = True) -> int | None:
+    """Number of a project, following the alias that a rename left."""
+    p, a = tables.projects, tables.project_aliases
+    found = con.execute(sa.select(p.c.project_no).where(p.c.name == name)).scalar()
+    if found is None and follow:
+        found = con.execute(sa.select(a.c.project_no).where(a.c.name == name)).scalar()
+    return found
+
+
+def create_project(con: Connection, name: str, now_us: int) -> int:
+    """A new project."""
+    result = con.execute(tables.projects.insert().values(name=name, created_us=now_us))
+    return int(result.inserted_primary_key[0])  # type: ignore[index]
+
+
+def find_run(con: Connection, project_no: int, run_id: str) -> int | None:
+    """Number of a run that is not deleted, following the alias that a move left."""
+    r, a = tables.runs, tables.run_aliases
+    found = con.execute(
+        sa.select(r.c.run_no).where(r.c.project_no == project_no, r.c.run_id == run_id, r.c.deleted == 0)
+    ).scalar()
+    if found is None:
+        found = con.execute(
+            sa.select(a.c.run_no)
+            .join(r, r.c.run_no == a.c.run_no)
+            .where(a.c.project_no == project_no, a.c.run_id == run_id, r.c.deleted == 0)
+        ).scalar()
+    return found
+
+
+def load_lanes(con: Connection, run_no: int) -> steps.Lanes:
+    """The run's lanes with their offsets."""
+    lanes, w, a = tables.lanes, tables.writers, tables.attempts
+    rows = con.execute(
+        sa.select(lanes, w.c.writer_id, w.c.start_us, a.c.start_us.label("attempt_start"), a.c.attempt)
+        .join(w, w.c.writer_no == lanes.c.lane_no // 4)
+        .join(a, a.c.attempt_no == w.c.attempt_no)
+        .where(lanes.c.run_no == run_no)
+    )
+    return steps.resolve(
+        steps.Lane(
+            r.lane_no, (r.attempt_start, r.attempt), r.start_us, r.writer_id,
+            r.rows, r.min_step, r.max_step, r.min_time, r.max_time,
+        )
+        for r in rows
+    )  # fmt: skip
+
+
+def refreshed(con: Connection, run_no: int) -> dict[str, Any]:
+    """Columns of a run that are derived from its attempts and lanes."""
+    a = tables.attempts
+    attempts = con.execute(sa.select(a).where(a.c.run_no == run_no).order_by(a.c.start_us, a.c.attempt)).all()
+    latest = attempts[-1]
+    return {
+        "attempts": len(attempts),
+        "exit_state": latest.exit_state,
+        "exit_code": latest.exit_code,
+        "cause": latest.cause,
+        "ended_us": latest.ended_us,
+        "last_step": load_lanes(con, run_no).last_step,
+    }
+
+
+def change_of(project: str, run_id: str, version: int, touch: Touch) -> RunChange:
+    """What watchers are told."""
+    last = {k: decode.decode_value(v) for k, (_, v) in list(touch.last.items())[:MAX_CHANGE_KEYS]}
+    has_more = len(touch.keys) > MAX_CHANGE_KEYS
+    keys = [] if has_more else list(touch.keys)
+    return RunChange(project, run_id, version, keys, has_more, last, sorted(touch.fields))

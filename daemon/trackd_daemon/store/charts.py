@@ -1,0 +1,97 @@
+"""chart(): several series on one shared grid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from trackd_daemon.ports import ChartQuery, SampledSeries
+from trackd_daemon.store import points, sampling, steps, tables
+from trackd_daemon.store.catalog import Catalog
+from trackd_daemon.store.catalog_write import find_project, find_run, load_lanes
+from trackd_daemon.store.series import Series, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    run: tuple[str, str]
+    key: str
+    run_no: int
+    key_no: int
+    x_key_no: int | None
+    lanes: steps.Lanes
+    created_us: int
+    count: int
+
+
+def chart(catalog: Catalog, series: Series, query: ChartQuery) -> list[SampledSeries]:
+    """The series that exist, in the order of query.runs and within it of query.keys."""
+    with catalog.read() as con:
+        requests = [r for run in query.runs for r in _requests(con, run, query)]
+    if not requests:
+        return []
+    with series.snapshot({r.run_no for r in requests}) as snap:
+        lines = [(r, _range(_load(snap, r, query), query)) for r in requests]
+    lines = [(r, line) for r, line in lines if len(line.x)]
+    if not lines:
+        return []
+    low = query.start if query.start is not None else min(float(line.x[0]) for _, line in lines)
+    high = query.end if query.end is not None else max(float(line.x[-1]) for _, line in lines)
+    grid = sampling.Grid.over(low, high, query.buckets)
+    return [_sampled(r, line, grid) for r, line in lines]
+
+
+def _requests(con: Connection, run: tuple[str, str], query: ChartQuery) -> list[_Request]:
+    project_no = find_project(con, run[0])
+    run_no = None if project_no is None else find_run(con, project_no, run[1])
+    if run_no is None:
+        return []
+    wanted = list(dict.fromkeys(query.keys))
+    is_metric = not query.x_axis.startswith("_")
+    names = [*wanted, query.x_axis] if is_metric else wanted
+    k, s = tables.keys, tables.key_stats
+    found: dict[str, tuple[int, int]] = {}
+    for first in range(0, len(names), 500):
+        for row in con.execute(
+            sa.select(k.c.name, k.c.key_no, s.c.numbers)
+            .join(s, sa.and_(s.c.key_no == k.c.key_no, s.c.run_no == run_no))
+            .where(k.c.stream == query.stream, k.c.name.in_(names[first : first + 500]))
+        ):
+            found[row.name] = (row.key_no, row.numbers)
+    created = con.execute(sa.select(tables.runs.c.created_us).where(tables.runs.c.run_no == run_no)).scalar_one()
+    x_key = found[query.x_axis][0] if is_metric and query.x_axis in found else None
+    if is_metric and x_key is None:
+        return []
+    lanes = load_lanes(con, run_no)
+    return [
+        _Request(run, key, run_no, found[key][0], x_key, lanes, created, found[key][1])
+        for key in wanted
+        if key in found
+    ]
+
+
+def _load(snap: Snapshot, request: _Request, query: ChartQuery) -> points.Line:
+    who = (snap, request.run_no, request.key_no)
+    if request.x_key_no is not None:
+        return points.by_metric(*who, request.x_key_no, request.lanes)
+    if query.x_axis == "_relative":
+        return points.by_time(*who, request.lanes, request.created_us)
+    if query.x_axis == "_timestamp" or query.stream == "system":
+        return points.by_time(*who, request.lanes, 0)
+    return points.by_step(*who, request.lanes)
+
+
+def _range(line: points.Line, query: ChartQuery) -> points.Line:
+    if query.start is None and query.end is None:
+        return line
+    first = 0 if query.start is None else np.searchsorted(line.x, query.start, side="left")
+    stop = len(line.x) if query.end is None else np.searchsorted(line.x, query.end, side="right")
+    return points.Line(line.x[first:stop], line.v[first:stop])
+
+
+def _sampled(request: _Request, line: points.Line, grid: sampling.Grid) -> SampledSeries:
+    b = sampling.reduce(line.x, line.v, grid)
+    return SampledSeries(
+        request.run, request.key, b.x, b.last, b.min, b.max, b.mean, b.min_x, b.max_x, b.count, b.flags, len(line.x)
+    )

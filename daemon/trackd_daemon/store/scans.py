@@ -1,0 +1,178 @@
+"""scan(): exact merged rows in step order, in bounded memory."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import sqlalchemy as sa
+from trackd_proto import records
+
+from trackd_daemon.store import decode, points, steps, tables
+from trackd_daemon.store.catalog import Catalog
+from trackd_daemon.store.catalog_write import find_project, find_run, load_lanes
+from trackd_daemon.store.series import Series, Snapshot
+
+Json = dict[str, Any]
+WINDOW_POINTS: Final = 50_000
+ROWS_PER_LIST: Final = 10_000
+_CELLS: Final = 4096
+
+
+def scan(
+    catalog: Catalog,
+    series: Series,
+    project: str,
+    run_id: str,
+    *,
+    keys: Sequence[str] | None,
+    start: int | None,
+    end: int | None,
+    stream: str,
+    steps_wanted: Sequence[int] | None,
+) -> Iterator[list[Json]]:
+    """See ports.ReadPort.scan."""
+    with catalog.read() as con:
+        project_no = find_project(con, project)
+        run_no = None if project_no is None else find_run(con, project_no, run_id)
+        if run_no is None:
+            return
+        k, s = tables.keys, tables.key_stats
+        known = sa.select(k.c.key_no, k.c.name).join(s, s.c.key_no == k.c.key_no)
+        names = {
+            row.key_no: row.name
+            for row in con.execute(known.where(s.c.run_no == run_no, k.c.stream == stream))
+            if keys is None or row.name in keys
+        }
+        lanes = load_lanes(con, run_no)
+        created = con.execute(sa.select(tables.runs.c.created_us).where(tables.runs.c.run_no == run_no)).scalar_one()
+    mine = {no: lane for no, lane in lanes.lanes.items() if (lane_stream(no) == stream)}
+    if not names or not mine:
+        return
+    low = min(lane.min_step + lanes.offsets[no] for no, lane in mine.items())
+    high = max(lane.max_step + lanes.offsets[no] for no, lane in mine.items()) + 1
+    low, high = low if start is None else max(low, start), high if end is None else min(high, end)
+    scanner = _Scanner(run_no, names, lanes, set(mine), created, keys is not None)
+    with series.snapshot({run_no}) as snap:
+        pending: list[Json] = []
+        if steps_wanted is not None:
+            windows: Iterator[tuple[int, int]] = (
+                (step, step + 1) for step in sorted(set(steps_wanted)) if low <= step < high
+            )
+        else:
+            windows = scanner.windows(snap, low, high)
+        for window in windows:
+            pending.extend(scanner.rows(snap, *window))
+            while len(pending) >= ROWS_PER_LIST:
+                yield pending[:ROWS_PER_LIST]
+                del pending[:ROWS_PER_LIST]
+        if pending:
+            yield pending
+
+
+def lane_stream(lane_no: int) -> str:
+    """The stream that a lane's rows belong to."""
+    return "system" if steps.lane_kind(lane_no) == records.SYSTEM else "default"
+
+
+class _Scanner:
+    def __init__(
+        self, run_no: int, names: dict[int, str], lanes: steps.Lanes, mine: set[int], created_us: int, is_partial: bool
+    ) -> None:
+        self._run_no = run_no
+        self._names = names
+        self._lanes = lanes
+        self._mine = mine
+        self._created_us = created_us
+        self._is_partial = is_partial
+
+    def _where(self, low: int, high: int) -> str:
+        """Points whose displayed step is in [low, high)."""
+        by_offset: dict[int, list[int]] = {}
+        for lane in self._mine:
+            by_offset.setdefault(self._lanes.offsets[lane], []).append(lane)
+        lanes = " OR ".join(
+            f"(step >= {low - offset} AND step < {high - offset} AND lane IN ({', '.join(map(str, some))}))"
+            for offset, some in by_offset.items()
+        )
+        where = f"run = {self._run_no} AND ({lanes})"
+        if self._is_partial:
+            where += f" AND key IN ({', '.join(map(str, self._names))})"
+        return where
+
+    def windows(self, snap: Snapshot, low: int, high: int) -> Iterator[tuple[int, int]]:
+        """Ranges of steps with about WINDOW_POINTS points each, whatever their distribution."""
+        if high <= low:
+            return
+        cell = max(1, -(-(high - low) // _CELLS))
+        offsets = " ".join(f"WHEN {lane} THEN {self._lanes.offsets[lane]}" for lane in sorted(self._mine))
+        bucket = f"(step + CASE lane {offsets} END - {low}) // {cell}"
+        kinds = tuple(decode.FLOATS + decode.INTS + decode.OTHERS)
+        counts: dict[int, int] = {}
+        for kind in kinds:
+            sql = snap.query(f"{bucket} AS b, step", self._where(low, high), (kind,))
+            for b, n in snap.rows(f"SELECT b, count(*) FROM ({sql}) GROUP BY b"):
+                counts[b] = counts.get(b, 0) + n
+        begin: int | None = None
+        gathered = 0
+        stop = low
+        for b in sorted(counts):
+            first, after = low + b * cell, min(low + (b + 1) * cell, high)
+            if begin is not None and gathered + counts[b] > WINDOW_POINTS:
+                yield begin, stop
+                begin, gathered = None, 0
+            if counts[b] > WINDOW_POINTS and cell > 1:
+                yield from self.windows(snap, first, after)
+                continue
+            begin = first if begin is None else begin
+            gathered += counts[b]
+            stop = after
+        if begin is not None:
+            yield begin, stop
+
+    def rows(self, snap: Snapshot, low: int, high: int) -> list[Json]:
+        """Merged rows of the steps [low, high): per key the value that is last by order key."""
+        found: list[tuple[np.ndarray[Any, Any], dict[str, Any]]] = []
+        for kind in (decode.FLOATS, decode.INTS, decode.OTHERS):
+            sql = snap.query("key, lane, seq, step, time, v", self._where(low, high), (kind,))
+            columns = snap.fetch(sql)
+            if not len(columns["step"]):
+                continue
+            values = columns["v"]
+            if kind == decode.OTHERS:
+                decoded = np.empty(len(values), dtype=object)
+                decoded[:] = [decode.decode_value(bytes(v)) for v in values]
+                columns["v"] = decoded
+            else:
+                columns["v"] = values.astype(object)
+            found.append((columns["step"], columns))
+        if not found:
+            return []
+        merged = {
+            name: np.concatenate([c[name] for _, c in found]) for name in ("key", "lane", "seq", "step", "time", "v")
+        }
+        shown = merged["step"] + points.lookup(merged["lane"], dict(self._lanes.offsets))
+        order = points.order_of(merged, self._lanes, shown)
+        return self._merge(
+            shown[order].tolist(),
+            merged["time"][order].tolist(),
+            merged["key"][order].tolist(),
+            merged["v"][order].tolist(),
+        )
+
+    def _merge(self, shown: list[int], times: list[int], keys: list[int], values: list[Any]) -> list[Json]:
+        rows: list[Json] = []
+        current: int | None = None
+        row: Json = {}
+        names = self._names
+        for step, time_us, key, value in zip(shown, times, keys, values, strict=True):
+            name = names.get(key)
+            if name is None:
+                continue
+            if step != current:
+                current = step
+                row = {"_step": step, "_timestamp": 0.0, "_runtime": 0.0}
+                rows.append(row)
+            row["_timestamp"] = time_us / 1e6
+            row["_runtime"] = (time_us - self._created_us) / 1e6
+            row[name] = value
+        return rows

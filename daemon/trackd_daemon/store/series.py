@@ -1,0 +1,289 @@
+"""The series store: points in DuckDB. A small hot file that ingest appends to, and immutable sorted Parquet parts.
+
+::
+
+    store/series/hot-<n>.duckdb          appended to; sealed when it is large or idle, then compacted and unlinked
+    store/series/part-<n>.<f|i|o>.parquet    sorted by (run, key, lane, step, seq); one file per kind of value
+
+Which of them count stands in the catalog's manifest; any other file is a remainder of a crash and is unlinked at
+open. A point is (run, key, lane, seq, step, time, v): see steps.py for lane and step. f64, i64 and other values (msgpack)
+stand in tables of their own, so that every value comes back as it was.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd_daemon.errors import StoreError, StoreFullError
+from trackd_daemon.store import decode
+
+COLUMNS: Final = ("run", "key", "lane", "seq", "step", "time", "v")
+KINDS: Final = {decode.FLOATS: "DOUBLE", decode.INTS: "BIGINT", decode.OTHERS: "BLOB"}
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(eq=False, slots=True)
+class Source:
+    """A hot file or a part, and how many reads are on it."""
+
+    number: int
+    is_part: bool
+    runs: frozenset[int] = frozenset()
+    """Runs in a part; a hot file may hold any."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """Kind of value -> what to write after FROM."""
+    readers: int = 0
+    is_retired: bool = False
+
+
+class Snapshot:
+    """The sources of some runs, held so that none is unlinked meanwhile. Use within Series.snapshot()."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, sources: Sequence[Source]) -> None:
+        self._con = con
+        self._sources = sources
+
+    def query(self, select: str, where: str, kinds: Sequence[str] = (decode.FLOATS, decode.INTS)) -> str:
+        """`select … from … where …` over every source, united. `v` is a double unless one kind alone is asked."""
+        parts = []
+        for source in self._sources:
+            for kind in kinds:
+                if kind in source.tables:
+                    value = "v" if len(kinds) == 1 else "CAST(v AS DOUBLE) AS v"
+                    inner = f"SELECT run, key, lane, seq, step, time, {value} FROM {source.tables[kind]} WHERE {where}"
+                    parts.append(f"SELECT {select} FROM ({inner})")
+        if not parts:
+            none = f"SELECT 0 AS run, 0 AS key, 0 AS lane, 0::BIGINT AS seq, 0::BIGINT AS step, 0::BIGINT AS time, NULL::{KINDS[kinds[0]]} AS v"
+            return f"SELECT {select} FROM ({none}) WHERE false"
+        return " UNION ALL ".join(parts)
+
+    def fetch(self, sql: str) -> Columns:
+        """The answer as numpy columns."""
+        try:
+            columns = dict(self._con.execute(sql).fetchnumpy())
+        except duckdb.Error as error:
+            raise translate(error) from error
+        # DuckDB takes NaN in a numpy column for NULL and returns masked arrays; no point is ever NULL but for that.
+        return {name: column.filled(np.nan) if _is_masked(column) else column for name, column in columns.items()}
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """The answer as tuples."""
+        try:
+            return self._con.execute(sql).fetchall()
+        except duckdb.Error as error:
+            raise translate(error) from error
+
+
+class Series:
+    """All points of a hub. Appends come from one thread at a time; snapshots may be taken from any."""
+
+    def __init__(self, directory: Path, memory_limit_bytes: int) -> None:
+        self.directory = directory
+        directory.mkdir(mode=0o700, exist_ok=True)
+        temp = directory / "tmp"
+        temp.mkdir(mode=0o700, exist_ok=True)
+        self._config: dict[str, Any] = {
+            "threads": 2,
+            "memory_limit": f"{memory_limit_bytes // 1024}KiB",
+            "temp_directory": str(temp),
+            "enable_external_file_cache": False,
+        }
+        self._con = duckdb.connect(":memory:", config=self._config)
+        self._con.execute("SET parquet_metadata_cache = true")
+        self._lock = threading.Lock()
+        self._sources: dict[tuple[bool, int], Source] = {}
+        self._active = -1
+        self._retired: list[Source] = []
+        self.hot_points = 0
+        """Points in the active hot file."""
+
+    # -- files
+
+    def hot_path(self, number: int) -> Path:
+        return self.directory / f"hot-{number}.duckdb"
+
+    def part_path(self, number: int, kind: str) -> Path:
+        return self.directory / f"part-{number}.{kind}.parquet"
+
+    def attach_hot(self, number: int, *, is_active: bool) -> None:
+        """Open a hot file, creating it if needed."""
+        path, name = self.hot_path(number), f"hot{number}"
+        with _translated():
+            self._con.execute(f"ATTACH '{_quoted(path)}' AS {name} (STORAGE_VERSION 'v1.2.0')")
+            for kind, sql_type in KINDS.items():
+                self._con.execute(
+                    f"CREATE TABLE IF NOT EXISTS {name}.{kind} (run INTEGER, key INTEGER, lane INTEGER, seq BIGINT,"
+                    f" step BIGINT, time BIGINT, v {sql_type})"
+                )
+            self._con.execute(f"CREATE TABLE IF NOT EXISTS {name}.applied (writer INTEGER, next_seq BIGINT)")
+        path.chmod(0o600)
+        source = Source(number, False, tables={kind: f"{name}.{kind}" for kind in KINDS})
+        with self._lock:
+            self._sources[False, number] = source
+        if is_active:
+            self.activate(number)
+
+    def activate(self, number: int) -> None:
+        """Append to this hot file from now on."""
+        self._active = number
+        self.hot_points = self.count_hot(number)
+
+    def count_hot(self, number: int) -> int:
+        """Points in a hot file."""
+        counts = " + ".join(f"(SELECT count(*) FROM hot{number}.{kind})" for kind in KINDS)
+        return int(self._one(f"SELECT {counts}"))
+
+    def add_part(self, number: int, runs: frozenset[int]) -> None:
+        """A part that the manifest lists."""
+        tables = {}
+        for kind in KINDS:
+            path = self.part_path(number, kind)
+            if path.exists():
+                tables[kind] = f"read_parquet('{_quoted(path)}')"
+        with self._lock:
+            self._sources[True, number] = Source(number, True, runs, tables)
+
+    def replace(self, old: Sequence[tuple[bool, int]], part: tuple[int, frozenset[int]] | None) -> None:
+        """Show a new part instead of old sources, which are unlinked once no read is on them."""
+        if part is not None:
+            self.add_part(*part)
+        with self._lock:
+            for name in old:
+                source = self._sources.pop(name, None)
+                if source is not None:
+                    source.is_retired = True
+                    self._retired.append(source)
+        self.unlink_retired()
+
+    def unlink_retired(self) -> None:
+        """Unlink what is retired and not being read."""
+        with self._lock:
+            free = [s for s in self._retired if not s.readers]
+            self._retired = [s for s in self._retired if s.readers]
+        for source in free:
+            if source.is_part:
+                for kind in KINDS:
+                    self.part_path(source.number, kind).unlink(missing_ok=True)
+            else:
+                with _translated():
+                    self._con.execute(f"DETACH hot{source.number}")
+                path = self.hot_path(source.number)
+                path.unlink(missing_ok=True)
+                path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+
+    def sweep(self, hots: set[int], parts: set[int]) -> None:
+        """Unlink files that the manifest does not know."""
+        known = {self.hot_path(n).name for n in hots} | {f"{self.hot_path(n).name}.wal" for n in hots}
+        known |= {self.part_path(n, kind).name for n in parts for kind in KINDS}
+        for path in self.directory.iterdir():
+            if path.is_file() and path.name not in known:
+                path.unlink()
+
+    # -- reading
+
+    @contextmanager
+    def snapshot(self, runs: set[int] | None = None) -> Iterator[Snapshot]:
+        """The sources that may hold these runs (None: all)."""
+        with self._lock:
+            held = [s for s in self._sources.values() if runs is None or not s.is_part or s.runs & runs]
+            for source in held:
+                source.readers += 1
+        cursor = self._con.cursor()
+        try:
+            yield Snapshot(cursor, held)
+        finally:
+            cursor.close()
+            with self._lock:
+                for source in held:
+                    source.readers -= 1
+                has_work = any(s.is_retired and not s.readers for s in held)
+            if has_work:
+                self.unlink_retired()
+
+    def applied(self, number: int) -> dict[int, int]:
+        """Next seq per writer number, as far as one hot file knows."""
+        with _translated():
+            rows = self._con.execute(
+                f"SELECT writer, max(next_seq) FROM hot{number}.applied GROUP BY writer"
+            ).fetchall()
+        return dict(rows)
+
+    # -- writing
+
+    @property
+    def active(self) -> int:
+        """Number of the hot file that is appended to."""
+        return self._active
+
+    def append(self, points: Mapping[str, Columns], applied: Mapping[int, int]) -> None:
+        """One transaction: these columns by kind, and the next seq of these writers. Raises StoreError, StoreFullError."""
+        name = f"hot{self._active}"
+        cursor = self._con.cursor()
+        marks = {
+            "writer": np.fromiter(applied.keys(), dtype=np.int32, count=len(applied)),
+            "next_seq": np.fromiter(applied.values(), dtype=np.int64, count=len(applied)),
+        }
+        try:
+            cursor.execute("BEGIN")
+            for kind, columns in points.items():
+                cursor.register("points", columns)
+                cursor.execute(f"INSERT INTO {name}.{kind} SELECT {', '.join(COLUMNS)} FROM points")
+            cursor.register("marks", marks)
+            cursor.execute(f"INSERT INTO {name}.applied SELECT writer, next_seq FROM marks")
+            cursor.execute("COMMIT")
+        except duckdb.Error as error:
+            raise translate(error) from error
+        finally:
+            cursor.close()
+        self.hot_points += sum(len(c["seq"]) for c in points.values())
+
+    def run_on_cursor(self, work: Callable[[duckdb.DuckDBPyConnection], Any]) -> Any:
+        """For maintenance: `work` with a cursor of its own."""
+        cursor = self._con.cursor()
+        try:
+            return work(cursor)
+        except duckdb.Error as error:
+            raise translate(error) from error
+        finally:
+            cursor.close()
+
+    def _one(self, sql: str) -> Any:
+        with _translated():
+            row = self._con.execute(sql).fetchone()
+        return row[0] if row else None
+
+    def close(self) -> None:
+        """Close every file. Nothing needs to be written: what was appended is committed."""
+        self._con.close()
+
+
+def translate(error: duckdb.Error) -> StoreError:
+    """What the caller must do about DuckDB's error."""
+    text = str(error)
+    is_full = "No space left" in text or "out of disk space" in text or "Disk quota exceeded" in text
+    if is_full:
+        return StoreFullError(f"no space left for the series store: {text}")
+    return StoreError(f"the series store failed: {text}")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise translate(error) from error
+
+
+def _is_masked(column: NDArray[Any]) -> bool:
+    return isinstance(column, np.ma.MaskedArray) and column.dtype.kind == "f"
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
