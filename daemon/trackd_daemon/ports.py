@@ -73,6 +73,12 @@ class IngestPort(Protocol):
     def touch(self, writer_ids: Sequence[bytes], now_us: int) -> None:
         """These writers' processes are alive (heartbeat). Cheap; may be kept in memory and written rarely."""
 
+    def stops(self, writer_ids: Sequence[bytes]) -> set[bytes]:
+        """Those of the writers whose run was asked to stop (EditPort.request_stop)."""
+
+    def links(self, writer_ids: Sequence[bytes]) -> dict[bytes, tuple[str, str]]:
+        """(project, run_id) of the writers' runs as they are called now; unknown and deleted ones are left out."""
+
 
 class ReadPort(Protocol):
     """What the HTTP edge reads. Safe to call from several threads."""
