@@ -17,7 +17,6 @@
                                       is short enough, else in a private directory named by a hash
 """
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Final
@@ -71,10 +70,16 @@ class Instance:
         near = self.directory / name
         if len(os.fsencode(near)) <= MAX_SOCKET_PATH:
             return near
-        digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
+        digest = _sha256(os.fsencode(self.directory))[:16]
         return temp / f"trackd-{uid}-{digest}" / name
 
 
 def host_id(machine_id: str, hostname: str, container: str) -> str:
     """Twelve hex digits that differ between machines and containers sharing one home."""
-    return hashlib.sha256("\0".join((machine_id, hostname, container)).encode()).hexdigest()[:12]
+    return _sha256("\0".join((machine_id, hostname, container)).encode())[:12]
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib  # noqa: PLC0415 - loads OpenSSL: 3 ms that `import trackd` does not have
+
+    return hashlib.sha256(data).hexdigest()

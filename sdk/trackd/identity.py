@@ -1,7 +1,6 @@
 """What a run is, as far as its records and its copies in other processes need to know."""
 
 import os
-import platform
 import sys
 from typing import Any
 
@@ -56,7 +55,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
             "writer": {"host": os.uname().nodename, "parent": None},
             "created_us": self.start_us,
             "sdk": version.VERSION,
-            "python": platform.python_version(),
+            "python": sys.version.partition(" ")[0],
             "program": self.program or None,
             "user": _user(),
             "resume": self.resume or None,

@@ -1,9 +1,9 @@
 """The directories of a run and of this process's spools. What cannot be written is replaced, and said aloud."""
 
 import os
-import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 from trackd_proto.layout import Instance
 from trackd_proto.local import places
@@ -11,22 +11,37 @@ from trackd_proto.settings import Settings
 
 from trackd import messages
 
-RUNS: str = "trackd-runs"
+RUNS: Final = "trackd-runs"
 
 
 def make_run_dir(settings: Settings, run_id: str, start_us: int) -> Path:
     """A new ``trackd-runs/run-<time>-<id>/`` with `files/` in it; returns the former, absolute."""
     stamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(start_us / 1e6))
-    for base in _bases(settings):
-        try:
-            return _make(base / RUNS, f"run-{stamp}-{run_id}")
-        except OSError as error:
-            problem = error
-            messages.warn_once(
-                f"cannot write to {base} ({problem.strerror}): files of the run go to {tempfile.gettempdir()}; "
-                "choose a place with init(dir=...) or TRACKD_DIR"
-            )
-    raise OSError(f"no directory for the run could be made, not even in {tempfile.gettempdir()}: {problem}")
+    name = f"run-{stamp}-{run_id}"
+    chosen = settings.dir or settings.home
+    try:
+        base = Path(chosen).expanduser().absolute() if chosen else Path.cwd()
+        return _make(base / RUNS, name)
+    except OSError as error:  # not writable, or the working directory was deleted
+        made = _make(_temporary() / f"{RUNS}-{os.geteuid()}", name)
+        messages.warn_once(
+            f"cannot write to {chosen or 'the working directory'} ({error}): files of the run go to {made}; "
+            "choose a place with init(dir=...) or TRACKD_DIR"
+        )
+        return made
+
+
+def make_temporary() -> str:
+    """A new directory in the temporary directory."""
+    import tempfile  # noqa: PLC0415 - 5 ms that few runs need
+
+    return tempfile.mkdtemp(prefix="trackd-")
+
+
+def _temporary() -> Path:
+    import tempfile  # noqa: PLC0415 - as above
+
+    return Path(tempfile.gettempdir())
 
 
 def open_instance(home: Path) -> Instance:
@@ -34,7 +49,7 @@ def open_instance(home: Path) -> Instance:
     try:
         return _open_instance(home)
     except OSError as error:
-        spare = Path(tempfile.gettempdir()) / f"trackd-home-{os.geteuid()}"
+        spare = _temporary() / f"trackd-home-{os.geteuid()}"
         messages.warn_once(
             f"cannot keep data in {home} ({error}): it is kept in {spare}; set TRACKD_HOME to a directory of your own"
         )
@@ -48,15 +63,6 @@ def _open_instance(home: Path) -> Instance:
     if not os.access(instance.spool, os.W_OK | os.X_OK):
         raise PermissionError(f"no permission to write to {instance.spool}")
     return instance
-
-
-def _bases(settings: Settings) -> list[Path]:
-    chosen = settings.dir or settings.home
-    try:
-        first = Path(chosen).expanduser().absolute() if chosen else Path.cwd()
-    except OSError:  # the working directory was deleted
-        first = Path(tempfile.gettempdir())
-    return [first, Path(tempfile.gettempdir())]
 
 
 def _make(parent: Path, name: str) -> Path:

@@ -1,7 +1,6 @@
 """`Run`: what `trackd.init()` returns."""
 
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Final, NoReturn
 from trackd_proto import records
 from trackd_proto.settings import Settings
 
-from trackd import current, finishing, messages, notebook
+from trackd import current, finishing, messages, notebook, places
 from trackd.config import Config
 from trackd.ending import Ending
 from trackd.errors import UsageError
@@ -210,7 +209,7 @@ class Run:
     def dir(self) -> str:
         """Directory for files of the run. Exists (a disabled run makes one in the temporary directory when asked)."""
         if self.disabled:
-            self._disabled_dir = self._disabled_dir or tempfile.mkdtemp(prefix="trackd-disabled-")
+            self._disabled_dir = self._disabled_dir or places.make_temporary()
             return self._disabled_dir
         return str(Path(self._identity.run_dir) / "files")
 

@@ -7,7 +7,6 @@ terminal session.
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from trackd_proto import layout, spool, version
+
 from trackd import spool as files
 from trackd.lane import Lane, new_writer_id, now_us
-from trackd_proto import layout, spool, version
 
 _BOOT: Final = (
     "import sys; sys.path[:0] = sys.argv[1].split(':'); from trackd.courier.main import main; main(sys.argv[2:])"
@@ -115,10 +115,10 @@ def launch(command: list[str]) -> None:
 
     SIGCHLD of the short-lived launcher is taken back before anybody's handler can see it.
     """
-    shell = shutil.which("sh") or "/bin/sh"
+    shell = "/bin/sh" if os.access("/bin/sh", os.X_OK) else "sh"  # posix_spawnp looks for it; shutil is slow to import
     null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1, 2)]
     with _blocked_sigchld():
-        child = os.posix_spawn(
+        child = os.posix_spawnp(
             shell, [shell, "-c", _LAUNCH, "trackd", *command], os.environ, file_actions=null, setsid=True, setsigmask=()
         )
         with contextlib.suppress(ChildProcessError):  # somebody ignores SIGCHLD: the kernel has reaped it
