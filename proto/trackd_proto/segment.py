@@ -39,9 +39,9 @@ Payloads: DATA and LOSS are a serialized ``trackd.v1.Batch`` (LOSS with `loss_re
 msgpack, see `trackd_daemon.wal.frames`. SEAL is ``u64 frames before it``; nothing follows it.
 
 Recovery: where a header or a payload is bad the reader goes on at the next multiple of 8 that holds a good frame header
-of this segment with a higher lsn (behind a bad payload that is the next frame, so that exactly one is lost; behind a frame
-torn by a crash it is whatever was appended after it). Zeros up to the end are unused space, not damage. What is damaged is
-reported with its place; the caller knows from the seqs around it which records were there.
+of this segment with a higher lsn. Behind a bad payload that is the next frame: exactly one is lost. Behind a frame
+torn by a crash it is whatever was appended after it. Zeros up to the end are unused space, not damage. What is damaged
+is reported with its place; the caller knows from the seqs around it which records were there.
 
 Limits of what is assumed: a disk may tear or lose unsynced writes and flip bits; two different payloads
 with one CRC-32 are not told apart. Invariant: a frame that is returned was appended, with that lsn, to this segment.

@@ -1,0 +1,118 @@
+"""The Ingest service of an agent: batches go into the write-ahead log, watermarks come back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, Protocol
+
+import grpc
+from trackd_proto.batch import BatchError
+from trackd_proto.compress import CompressionError
+from trackd_proto.limits import MIB
+from trackd_proto.v1 import ingest_pb2, ingest_pb2_grpc
+
+from trackd_daemon.ingest import marks
+from trackd_daemon.ingest.access import Greeter
+from trackd_daemon.ingest.sessions import Session, Sessions
+from trackd_daemon.ingest.trimming import trim
+
+WAITING_BYTES: Final = 8 * MIB
+"""Batches in memory that are not in the log yet. Above it no stream is read: the senders keep their data."""
+
+
+class Log(Protocol):
+    """Where accepted batches go."""
+
+    def append(self, batches: Sequence[ingest_pb2.Batch]) -> None:
+        """Hand in batches, in order per writer."""
+
+
+class AgentIngest(ingest_pb2_grpc.IngestServicer):
+    """Ingest for couriers and the command line. Lives in one event loop."""
+
+    def __init__(self, greeter: Greeter, ledger: marks.Ledger, log: Log) -> None:
+        self.sessions = Sessions()
+        self.on_live: Callable[[Sequence[bytes]], None] = lambda _writers: None
+        """Told which writers' processes are alive."""
+        self._greeter = greeter
+        self._ledger = ledger
+        self._log = log
+        self._waiting_bytes = 0
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+
+    def taken(self, size: int) -> None:
+        """So many bytes have left memory for the log."""
+        self._waiting_bytes -= size
+        if self._waiting_bytes < WAITING_BYTES:
+            self._has_room.set()
+
+    async def Hello(self, request: ingest_pb2.HelloRequest, context: Any) -> ingest_pb2.HelloReply:
+        """See the proto."""
+        return await self._greeter.hello(request, context)
+
+    async def Resume(self, request: ingest_pb2.ResumeRequest, context: Any) -> ingest_pb2.ResumeReply:
+        """See the proto."""
+        return ingest_pb2.ResumeReply(watermarks=[self._mark(writer_id) for writer_id in request.writer_ids])
+
+    async def Push(  # type: ignore[override]
+        self, request_iterator: AsyncIterator[ingest_pb2.PushRequest], context: Any
+    ) -> None:
+        """See the proto. After the client's last request the stream ends when all of it is durable."""
+        session = self.sessions.open()
+        reader = asyncio.create_task(self._read(request_iterator, session))
+        writer = asyncio.create_task(session.run(context, self._mark, self._is_settled))
+        try:
+            done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        except (marks.InvalidBatchError, BatchError, CompressionError) as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        finally:
+            self.sessions.close(session)
+            reader.cancel()
+            writer.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+
+    async def _read(self, requests: AsyncIterator[ingest_pb2.PushRequest], session: Session) -> None:
+        async for request in requests:
+            await self._has_room.wait()
+            self._take(request, session)
+        session.is_over = True
+        session.wake.set()
+
+    def _is_settled(self, session: Session) -> bool:
+        """Everything that the stream brought is durable or committed."""
+        known = [self._ledger.marks(writer_id) for writer_id in session.writers]
+        return all(max(m.durable, m.committed) >= m.accepted for m in known)
+
+    def _take(self, request: ingest_pb2.PushRequest, session: Session) -> None:
+        accepted: list[ingest_pb2.Batch] = []
+        for batch in request.batches:
+            size = batch.raw_bytes if batch.codec else len(batch.data)
+            marks.check(batch.writer_id, batch.first_seq, batch.count, size, batch.loss_reason)
+            self.sessions.join(session, batch.writer_id)
+            verdict, expected = self._ledger.judge(batch.writer_id, batch.first_seq, batch.count)
+            if verdict in (marks.Verdict.TAKE, marks.Verdict.TRIM):
+                accepted.append(batch if verdict is marks.Verdict.TAKE else trim(batch, expected))
+                self._ledger.accept(batch.writer_id, batch.first_seq + batch.count - 1)
+            elif verdict is marks.Verdict.GAP:
+                session.gaps[batch.writer_id] = expected
+            else:
+                session.changed.add(batch.writer_id)
+        if accepted:
+            self._waiting_bytes += sum(len(batch.data) for batch in accepted)
+            if self._waiting_bytes >= WAITING_BYTES:
+                self._has_room.clear()
+            self._log.append(accepted)
+        if request.live:
+            for writer_id in request.live:
+                self.sessions.join(session, writer_id)
+            self.on_live(list(request.live))
+        if not session.is_idle():
+            session.wake.set()
+
+    def _mark(self, writer_id: bytes) -> ingest_pb2.Watermark:
+        known = self._ledger.marks(writer_id)
+        return ingest_pb2.Watermark(
+            writer_id=writer_id, received=known.received, durable=known.durable, committed=known.committed
+        )

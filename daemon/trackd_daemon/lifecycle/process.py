@@ -1,0 +1,44 @@
+"""What a daemon does to its own process, before anything else."""
+
+import contextlib
+import os
+import resource
+import sys
+from pathlib import Path
+
+_NICE = 5
+_OOM_SCORE = "500"
+
+
+def settle() -> None:
+    """Private files, many descriptors; nothing here may fail."""
+    os.umask(0o077)
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard == resource.RLIM_INFINITY or soft < hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))
+
+
+def step_back() -> None:
+    """A spawned daemon: leave the trainer's CPUs, priority and memory alone."""
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    with contextlib.suppress(OSError):
+        # Killed by the kernel before the trainer is.
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def pid() -> int:
+    """Of this process."""
+    return os.getpid()

@@ -1,0 +1,92 @@
+"""Read back the log's state at start. Segments before the newest are known by the checkpoint that follows them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from google.protobuf.message import DecodeError
+from trackd_proto import segment
+from trackd_proto.v1 import ingest_pb2
+
+from trackd_daemon.wal import files, frames
+from trackd_daemon.wal.state import LogState
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What was found."""
+
+    state: LogState
+    next_segment: int
+    next_lsn: int
+    warnings: list[str] = field(default_factory=list)
+
+
+def recover(directory: Path, now_us: int) -> Recovered:
+    """The state of the log in `directory`. Raises UnsupportedVersion before anything else; changes nothing.
+
+    `now_us` counts as the last activity of writers seen in data frames. A torn tail is left where it is, as nothing is
+    ever appended to a segment of an earlier incarnation.
+    """
+    files.check_versions(directory)
+    found = Recovered(LogState(), next_segment=1, next_lsn=1)
+    existing = files.numbers(directory)
+    previous: int | None = None
+    for number, following in zip(existing, [*existing[1:], None], strict=False):
+        path = files.path_of(directory, number)
+        with files.SegmentReader(path) as reader:
+            found.state.segments[number] = reader.size
+            is_known = following is not None and _first_checkpoint(files.path_of(directory, following)) is not None
+            _load(reader, _Place(number, previous, now_us), found, only_checkpoint=is_known)
+        previous = number
+    if existing:
+        found.next_segment = existing[-1] + 1
+    return found
+
+
+def _first_checkpoint(path: Path) -> list[frames.Checkpoint] | None:
+    with files.SegmentReader(path) as reader:
+        return next(_checkpoints(reader), None)
+
+
+def _checkpoints(reader: files.SegmentReader) -> Iterator[list[frames.Checkpoint]]:
+    first = next(reader.frames(), None)
+    if isinstance(first, segment.Frame) and first.type == segment.CKPT:
+        try:
+            yield frames.decode_checkpoints(first.payload)
+        except msgspec.DecodeError:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    number: int
+    previous: int | None
+    now_us: int
+
+
+def _load(reader: files.SegmentReader, place: _Place, found: Recovered, *, only_checkpoint: bool) -> None:
+    for item in reader.frames():
+        if isinstance(item, segment.Damage):
+            size = item.end - item.offset
+            found.warnings.append(f"segment {place.number}: {size} damaged bytes at {item.offset}: {item.reason}")
+            continue
+        found.next_lsn = max(found.next_lsn, item.lsn + 1)
+        try:
+            _apply(item, place, found.state)
+        except (DecodeError, msgspec.DecodeError) as error:
+            found.warnings.append(f"segment {place.number}: unreadable frame at {item.offset}: {error}")
+        if only_checkpoint:
+            return
+
+
+def _apply(frame: segment.Frame, place: _Place, state: LogState) -> None:
+    if frame.type in (segment.DATA, segment.LOSS):
+        batch = ingest_pb2.Batch.FromString(frame.payload)
+        writer = state.writer(batch.writer_id, batch.route, batch.project, batch.run_id)
+        state.append(place.number, writer, batch.first_seq + batch.count - 1, place.now_us)
+    elif frame.type == segment.ACK:
+        state.acknowledge(frames.decode_acks(frame.payload))
+    elif frame.type == segment.CKPT:
+        state.load_checkpoint(frames.decode_checkpoints(frame.payload), place.previous)
