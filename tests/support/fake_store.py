@@ -4,12 +4,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
 from trackd_daemon.errors import ConflictError, QueryError
 from trackd_daemon.model import Batch, Outcome, RunChange
 from trackd_daemon.ports import ChartQuery, Json, SampledSeries
 
 Rows = list[dict[str, Any]]
+
+COOKIE = bytes(range(32))
+BASE = "http://127.0.0.1:7777"
+
+
+def sample_rows(count: int) -> list[dict[str, Any]]:
+    """A smooth series with one spike, and its odd values at the end."""
+    made: list[dict[str, Any]] = [
+        {"_step": i, "_timestamp": 1000.0 + i, "_runtime": float(i), "loss": 1.0 / (i + 1)} for i in range(count)
+    ]
+    made[count // 3]["loss"] = 99.0
+    return made
 
 
 class FakeStore:
@@ -26,8 +37,10 @@ class FakeStore:
     def add_run(self, project: str, run_id: str, rows: Rows = (), system: Rows = (), **fields: Any) -> None:  # type: ignore[assignment]
         run: Json = {
             "project": project, "run_id": run_id, "name": f"name-{run_id}", "entity": None, "state": "running",
-            "exit_code": None, "cause": None, "created_us": 1_000_000_000, "updated_us": 1_000_000_001, "ended_us": None,
-            "duration_s": 1.5, "notes": None, "tags": ["a"], "group": None, "job_type": None, "user": "u", "host": "h",
+            "exit_code": None, "cause": None, "created_us": 1_000_000_000, "updated_us": 1_000_000_001,
+            "ended_us": None,
+            "duration_s": 1.5,
+            "notes": None, "tags": ["a"], "group": None, "job_type": None, "user": "u", "host": "h",
             "attempts": 1, "last_step": None, "rows": len(rows), "config": {"lr": 0.1, "big": 2**60},
             "summary": {"loss": float("nan")}, "meta": {}, "lost_records": 0, "version": 7,
         }  # fmt: skip
@@ -105,7 +118,8 @@ class FakeStore:
         return SampledSeries(
             run=run, key=key, x=xs[lasts], last=ys[lasts], min=ys[lows], max=ys[highs],
             mean=np.array([ys[g].mean() for g in groups]), min_x=xs[lows], max_x=xs[highs],
-            count=np.array([len(g) for g in groups], dtype=np.int64), flags=np.zeros(len(groups), np.uint8), total=len(xs),
+            count=np.array([len(g) for g in groups], dtype=np.int64), flags=np.zeros(len(groups), np.uint8),
+            total=len(xs),
         )  # fmt: skip
 
     def scan(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from trackd_proto.auth import http_token
+from trackd_proto.auth import http_proof, http_token
 from trackd_proto.local import places
 
 TICKET_S: Final = 15 * 60
@@ -47,6 +47,7 @@ class Auth:
 
     def __init__(self, cookie: bytes, sessions_path: Path, clock: Callable[[], float] = time.time) -> None:
         self._token = http_token(cookie).encode()
+        self._cookie = cookie
         self._path = sessions_path
         self._clock = clock
         self._lock = threading.Lock()
@@ -58,6 +59,10 @@ class Auth:
     def is_bearer(self, token: str) -> bool:
         """Whether this is the token that only a reader of the cookie file can make. Constant time."""
         return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._token)
+
+    def proof(self, port: int, nonce: str) -> str:
+        """What proves to a client that this hub, on that port, knows the cookie too (see `trackd_proto.auth`)."""
+        return http_proof(self._cookie, port, nonce)
 
     def issue_ticket(self) -> str:
         """A new single-use ticket, valid for `TICKET_S` seconds. The oldest go when there are too many."""
@@ -87,6 +92,13 @@ class Auth:
         if session is None or session.expires <= self._clock():
             return False
         return key is None or hmac.compare_digest(_sha256(key), session.key_sha256)
+
+    def end_all(self) -> None:
+        """Forget every session and ticket. Writes a file."""
+        with self._lock:
+            self._tickets.clear()
+            if self._sessions:
+                self._keep([])
 
     def end(self, token: str) -> None:
         """Forget the session with this cookie value. Writes a file."""

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
-from trackd_proto.records import tagged_int
+from trackd_proto import batch
+from trackd_proto.records import TAG, tagged_int
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
@@ -45,9 +46,10 @@ def to_json_lines(rows: Iterable[dict[str, Any]]) -> bytes:
     return _json.encode_lines([json_safe(row) for row in rows])
 
 
-def to_msgpack_stream(rows: Iterable[dict[str, Any]]) -> bytes:
-    """msgpack maps one after the other."""
-    return b"".join([to_msgpack(row) for row in rows])
+def to_msgpack_rows(rows: Iterable[dict[str, Any]]) -> bytes:
+    """One msgpack array of the rows behind its length (see `trackd_proto.batch`), for a stream of such arrays."""
+    data = to_msgpack(list(rows))
+    return batch.prefix(len(data)) + data
 
 
 def json_safe(value: Any) -> Any:
@@ -61,6 +63,8 @@ def json_safe(value: Any) -> Any:
     if kind is str or kind is bool or value is None:
         return value
     if kind is dict:
+        if len(value) == 1 and TAG in value:
+            return _untagged(*value[TAG])
         return {k: json_safe(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [json_safe(v) for v in value]
@@ -69,6 +73,10 @@ def json_safe(value: Any) -> Any:
 
 def _special(value: float) -> str:
     return "Infinity" if value > 0 else "-Infinity" if value < 0 else "NaN"
+
+
+def _untagged(kind: str, text: str) -> str:
+    return f"int:{text}" if kind == "int" else text
 
 
 def _msgpack_safe(value: Any) -> Any:

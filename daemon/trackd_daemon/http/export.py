@@ -133,8 +133,13 @@ def _write_parquet(directory: Path, spool: Path, types: dict[str, str]) -> None:
         database.execute(f"CREATE TABLE history ({columns})")
         for rows in _read_rows(spool):
             chunk = {f"c{i}": _column(rows, name, kind) for i, (name, kind) in enumerate(types.items())}
+            values = list(chunk)
+            for i, kind in enumerate(types.values()):
+                if kind == "DOUBLE":  # DuckDB reads NaN in an array as NULL: it is said beside it
+                    chunk[f"n{i}"] = np.isnan(chunk[f"c{i}"].data)
+                    values[i] = f"CASE WHEN n{i} THEN 'NaN'::DOUBLE ELSE c{i} END"
             database.register("chunk", chunk)
-            database.execute("INSERT INTO history SELECT * FROM chunk")
+            database.execute(f"INSERT INTO history SELECT {', '.join(values)} FROM chunk")  # noqa: S608
             database.unregister("chunk")
         names = ", ".join(f"c{i} AS {_quoted(name)}" for i, name in enumerate(_distinct(types)))
         target = str(directory / "history.parquet").replace("'", "''")

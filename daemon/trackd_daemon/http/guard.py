@@ -9,6 +9,7 @@ One route needs no credential because its body is one: `POST /api/v1/session` wi
 """
 
 import ipaddress
+import re
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from trackd_proto.auth import NONCE_HEADER, PROOF_HEADER
 
 from trackd_daemon.http import encoding, page
 from trackd_daemon.http.auth import Auth
@@ -25,6 +27,7 @@ SESSION: Final = "/api/v1/session"
 SLASH: Final = "\ue000"
 """Stands for an encoded slash inside a path segment (a private-use character), see `routes.names`."""
 
+_NONCE: Final = re.compile("[0-9a-f]{32}")
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _UNAUTHORIZED: Final = "no credential: run `trackd open` for a link, or send `Authorization: Bearer <token>`"
 
@@ -49,7 +52,7 @@ class Guard:
         if refusal is not None:
             return await _error(403, refusal)(scope, receive, send)
         if not self._is_allowed(scope, headers):
-            return await _unauthorized(scope, headers)(scope, receive, send)
+            return await self._unauthorized(scope, headers)(scope, receive, send)
         return await self._app(scope, receive, send)
 
     def _is_allowed(self, scope: Scope, headers: Headers) -> bool:
@@ -66,6 +69,18 @@ class Guard:
             key = headers.get("x-trackd-key")
             return key is not None and self._auth.is_session(cookie, key)
         return method in _SAFE_METHODS and self._auth.is_session(cookie, None)
+
+    def _unauthorized(self, scope: Scope, headers: Headers) -> Response:
+        if scope["path"].startswith(API) or "text/html" not in headers.get("accept", ""):
+            answer = _error(401, _UNAUTHORIZED)
+        else:
+            answer = Response(page.UNAUTHORIZED, 401, media_type="text/html")
+            answer.headers["Content-Security-Policy"] = page.PAGE_POLICY
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="trackd"'
+        nonce, server = headers.get(NONCE_HEADER, ""), scope.get("server")
+        if _NONCE.fullmatch(nonce) and server and server[1]:
+            answer.headers[PROOF_HEADER] = self._auth.proof(server[1], nonce)
+        return answer
 
 
 def session_cookie(headers: Headers, name: str) -> str | None:
@@ -118,16 +133,6 @@ def split_path(scope: Scope) -> str:
 
 def _error(status: int, text: str) -> Response:
     return Response(encoding.to_json({"detail": text}), status, media_type=encoding.JSON)
-
-
-def _unauthorized(scope: Scope, headers: Headers) -> Response:
-    if scope["path"].startswith(API) or "text/html" not in headers.get("accept", ""):
-        answer = _error(401, _UNAUTHORIZED)
-    else:
-        answer = Response(page.UNAUTHORIZED, 401, media_type="text/html")
-        answer.headers["Content-Security-Policy"] = page.PAGE_POLICY
-    answer.headers["WWW-Authenticate"] = 'Bearer realm="trackd"'
-    return answer
 
 
 def _secured(send: Send) -> Send:

@@ -137,6 +137,9 @@ class HttpServer:
                     raise
                 continue
             got = bound.getsockname()[1]
+            if last not in {0, got}:
+                # Whoever has that port now serves the origin in which browsers keep the other half of our sessions.
+                self.auth.end_all()
             if self._wanted_port not in {0, got}:
                 self._port_warning = (
                     f"port {self._wanted_port} is in use or not allowed: the dashboard is on port {got}"

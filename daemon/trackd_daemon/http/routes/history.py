@@ -56,10 +56,10 @@ def routes(hub: Hub) -> APIRouter:
         end: int | None = None,
         stream: Stream = "default",
     ) -> Response:
-        """Every row of steps [start, end), exact, in step order; JSON lines, or msgpack maps one after the other."""
+        """Every row of steps [start, end), exact, in step order; JSON lines, or msgpack (`docs/http-api.md`)."""
         await hub.need_run(project, run)
         is_msgpack = encoding.wants_msgpack(request.headers.get("accept", ""))
-        encode = encoding.to_msgpack_stream if is_msgpack else encoding.to_json_lines
+        encode = encoding.to_msgpack_rows if is_msgpack else encoding.to_json_lines
         rows = hub.store.scan(project, run, keys=keys, start=start, end=end, stream=stream)
         kind = encoding.MSGPACK if is_msgpack else encoding.NDJSON
         return await _streamed(hub, (encode(chunk) for chunk in rows), kind)
