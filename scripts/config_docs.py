@@ -17,8 +17,8 @@ A value comes from the strongest layer that gives one, strongest last:
 1. the default
 2. `/etc/trackd/config.toml`
 3. the user's file: `$XDG_CONFIG_HOME/trackd/config.toml`, else `~/.config/trackd/config.toml`
-4. the project's file: the nearest `trackd.toml`, from the working directory upwards to the root of the git repository, the
-   home directory or `/`, whichever comes first; read only if it belongs to you or to root
+4. the project's file: the nearest `trackd.toml`, from the working directory upwards to the root of the git repository,
+   the home directory or `/`, whichever comes first; read only if it belongs to you or to root
 5. the environment: `TRACKD_<NAME>`; an empty variable counts as not set
 6. `trackd.init(settings={...})`
 7. arguments of `trackd.init()` and of the command line

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-
 from trackd_proto import settings as table
 from trackd_proto.settings import Loaded
 
