@@ -1,13 +1,14 @@
 """What the catalog answers about runs, keys, writers, projects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from trackd_daemon.store import decode, steps, tables
+from trackd_daemon.store import decode, tables
 from trackd_daemon.store.catalog_write import load_lanes
 
 Json = dict[str, Any]
@@ -45,33 +46,61 @@ def remove(target: Json, path: str) -> None:
             del target[head]
 
 
-def summary(con: Connection, run_no: int) -> Json:
-    """Automatic last values, and over them what was set explicitly, in its order."""
+@dataclass(slots=True)
+class _Facts:
+    """What is stored beside a run's own row."""
+
+    automatic: list[tuple[str, bytes, bytes]] = field(default_factory=list)
+    """(key, value, order key)"""
+    explicit: list[tuple[str, bytes, bytes, int]] = field(default_factory=list)
+    """(path, value, order key, is deleted), in order"""
+    config: Json = field(default_factory=dict)
+    meta: Json = field(default_factory=dict)
+
+
+def _facts(con: Connection, run_nos: Sequence[int]) -> dict[int, _Facts]:
+    """Facts of several runs in two queries."""
     s, k, f = tables.key_stats, tables.keys, tables.facts
-    automatic = con.execute(
-        sa.select(k.c.name, s.c.value, s.c.ord)
-        .join(k, k.c.key_no == s.c.key_no)
-        .where(s.c.run_no == run_no, k.c.stream == "default")
-        .order_by(k.c.name)
-    ).all()
-    explicit = con.execute(
-        sa.select(f.c.path, f.c.value, f.c.ord, f.c.deleted)
-        .where(f.c.run_no == run_no, f.c.section == "summary")
-        .order_by(f.c.ord, f.c.path)
-    ).all()
+    result = {run_no: _Facts() for run_no in run_nos}
+    for first in range(0, len(run_nos), 500):
+        some = list(run_nos[first : first + 500])
+        for run_no, name, value, order in con.execute(
+            sa.select(s.c.run_no, k.c.name, s.c.value, s.c.ord)
+            .join(k, k.c.key_no == s.c.key_no)
+            .where(s.c.run_no.in_(some), k.c.stream == "default")
+        ):
+            result[run_no].automatic.append((name, value, order))
+        for run_no, part, path, value, order, deleted in con.execute(
+            sa.select(f.c.run_no, f.c.section, f.c.path, f.c.value, f.c.ord, f.c.deleted)
+            .where(f.c.run_no.in_(some))
+            .order_by(f.c.run_no, f.c.section, f.c.path)
+        ):
+            if part == "summary":
+                result[run_no].explicit.append((path, value, order, deleted))
+            else:
+                target = result[run_no].config if part == "config" else result[run_no].meta
+                target[path] = decode.decode_value(value)
+    for facts in result.values():
+        facts.automatic.sort()
+        facts.explicit.sort(key=lambda e: (e[2], e[0]))
+    return result
+
+
+def summary(facts: _Facts) -> Json:
+    """Automatic last values, and over them what was set explicitly, in its order."""
     result: Json = {}
-    gone = [(row.path, row.ord) for row in explicit if row.deleted]
-    for row in automatic:
+    gone = [(path, order) for path, _, order, deleted in facts.explicit if deleted]
+    for name, value, order in facts.automatic:
         # A deletion hides what was logged before it; what is logged later shows again.
-        if any(row.ord < ord_ and (row.name == path or row.name.startswith(f"{path}.")) for path, ord_ in gone):
+        if any(order < at and (name == path or name.startswith(f"{path}.")) for path, at in gone):
             continue
-        put(result, row.name, decode.decode_value(row.value))
+        put(result, name, decode.decode_value(value))
     layer: Json = {}
-    for row in explicit:
-        if row.deleted:
-            remove(layer, row.path)
+    for path, value, _, deleted in facts.explicit:
+        if deleted:
+            remove(layer, path)
         else:
-            put(layer, row.path, decode.decode_value(row.value))
+            put(layer, path, decode.decode_value(value))
     _overlay(result, layer)
     return result
 
@@ -85,17 +114,17 @@ def _overlay(target: Json, layer: Json) -> None:
             target[key] = value
 
 
-def section(con: Connection, run_no: int, name: str) -> Json:
-    """Config or meta: top-level entries, each as last written."""
-    f = tables.facts
-    rows = con.execute(
-        sa.select(f.c.path, f.c.value).where(f.c.run_no == run_no, f.c.section == name).order_by(f.c.path)
-    )
-    return {row.path: decode.decode_value(row.value) for row in rows}
+def runs_json(
+    con: Connection, rows: Sequence[Row[Any]], projects: Mapping[int, str], beats: Mapping[int, int], now_us: int
+) -> list[Json]:
+    """Runs as docs/http-api.md has them; `rows` are rows of tables.runs, `projects` their projects' names."""
+    facts = _facts(con, [row.run_no for row in rows])
+    return [
+        _run_json(row, facts[row.run_no], projects[row.project_no], beats.get(row.run_no, 0), now_us) for row in rows
+    ]
 
 
-def run_json(con: Connection, row: Row[Any], project: str, beat_us: int, now_us: int) -> Json:
-    """A run as docs/http-api.md has it; `row` is a row of tables.runs."""
+def _run_json(row: Row[Any], facts: _Facts, project: str, beat_us: int, now_us: int) -> Json:
     ended = row.ended_us
     state = state_of(row.exit_state, max(row.heartbeat_us, beat_us), now_us)
     return {
@@ -119,9 +148,9 @@ def run_json(con: Connection, row: Row[Any], project: str, beat_us: int, now_us:
         "attempts": row.attempts,
         "last_step": row.last_step,
         "rows": row.rows,
-        "config": section(con, row.run_no, "config"),
-        "summary": summary(con, row.run_no),
-        "meta": section(con, row.run_no, "meta"),
+        "config": facts.config,
+        "summary": summary(facts),
+        "meta": facts.meta,
         "lost_records": row.lost_records,
         "version": row.version,
     }
@@ -180,8 +209,3 @@ def writers(con: Connection, run_no: int) -> list[Json]:
         }
         for row in rows
     ]
-
-
-def lanes_total(lanes: Sequence[steps.Lane]) -> int:
-    """Rows in these lanes."""
-    return sum(lane.rows for lane in lanes)
