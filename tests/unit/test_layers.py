@@ -18,9 +18,12 @@ ROOT = Path(__file__).parents[2]
 TREES = {"trackd": "sdk", "trackd_daemon": "daemon", "trackd_proto": "proto"}
 
 LEVELS: list[tuple[str, str]] = [
-    # shared: byte formats and names are pure; `v1` is generated; `local` finds and starts the daemon; settings read
-    # files
-    ("trackd_proto.v1*", "generated"),
+    # shared: byte formats and names are pure; `v1` is generated; `places` says where things lie; `local` finds and
+    # starts the daemon; settings read files
+    ("trackd_proto.v1.*_grpc", "service"),
+    ("trackd_proto.v1*", "messages"),
+    ("trackd_proto.local", "places"),
+    ("trackd_proto.local.places", "places"),
     ("trackd_proto.local.*", "local"),
     ("trackd_proto.settings", "settings"),
     ("trackd_proto*", "format"),
@@ -37,18 +40,36 @@ LEVELS: list[tuple[str, str]] = [
     ("trackd_daemon.errors", "leaf"),
     ("trackd_daemon.ports", "leaf"),
     # level 1: name a module here when it is sans-I/O; the defaults below are for the rest of its area
-    ("trackd_daemon.wal.core", "pure"),
-    ("trackd_daemon.ingest.core", "pure"),
-    ("trackd_daemon.upload.core", "pure"),
-    ("trackd_daemon.store.rollup*", "pure"),
+    *(
+        (f"trackd_daemon.{name}", "pure")
+        for name in (
+            "wal.frames",
+            "wal.quota",
+            "wal.state",
+            "ingest.marks",
+            "ingest.trimming",
+            "upload.delivery",
+            "upload.hop",
+            "store.admission",
+            "store.columns",
+            "store.decode",
+            "store.filters",
+            "store.order",
+            "store.sampling",
+            "store.steps",
+            "http.charts",
+            "http.encoding",
+            "http.sampling",
+        )  # fmt: skip
+    ),
     # level 3: the network
     ("trackd_daemon.ingest*", "edge"),
     ("trackd_daemon.upload*", "edge"),
     ("trackd_daemon.http*", "edge"),
-    # level 2: disk, database, processes
+    ("trackd_daemon.lifecycle*", "lifecycle"),
+    # level 2: disk, database
     ("trackd_daemon.wal*", "part"),
     ("trackd_daemon.store*", "part"),
-    ("trackd_daemon.lifecycle*", "part"),
     ("trackd_daemon.sampler*", "part"),
     ("trackd.*", "trainer"),
     ("trackd", "trainer"),
@@ -79,19 +100,24 @@ def _rule(levels: str, libraries: str | None, *, has_io: bool = True) -> Rule:
 
 
 RULES: dict[str, Rule] = {
-    "generated": _rule("generated", "google grpc"),
+    "messages": _rule("messages", "google"),
+    "service": _rule("messages service", "google grpc"),
     "format": _rule("format", "msgspec backports", has_io=False),
     "settings": _rule("format settings", "msgspec tomli"),
-    "local": _rule("format settings generated local", None),
-    "trainer": _rule("trainer format settings", "msgspec"),
-    "courier": _rule("courier format settings generated local trainer", None),
-    "api": _rule("api format settings local trainer", None),
+    "places": _rule("format settings places", "msgspec psutil"),
+    "local": _rule("format settings messages service places local", None),
+    "trainer": _rule("trainer format settings places", "msgspec"),
+    "courier": _rule("courier format settings messages service places local trainer", None),
+    "api": _rule("api format settings places local trainer", None),
     "leaf": _rule("leaf", "numpy", has_io=False),
-    "pure": _rule("leaf pure format", "numpy msgspec", has_io=False),
-    "part": _rule("leaf pure part format settings", "numpy msgspec duckdb sqlalchemy psutil pynvml"),
-    "edge": _rule("leaf pure edge format settings generated local", None),
-    "root": _rule("leaf pure part edge root format settings generated local", None),
-    "program": _rule("leaf pure root program format settings generated local", None),
+    "pure": _rule("leaf pure format messages", "numpy msgspec", has_io=False),
+    "part": _rule(
+        "leaf pure part format settings messages places", "numpy msgspec duckdb sqlalchemy psutil pynvml google"
+    ),
+    "edge": _rule("leaf pure edge format settings messages service places local", None),
+    "lifecycle": _rule("leaf lifecycle format settings messages places local", None),
+    "root": _rule("leaf pure part edge lifecycle root format settings messages service places local", None),
+    "program": _rule("leaf pure lifecycle root program format settings messages service places local", None),
 }
 
 
@@ -109,6 +135,7 @@ ALLOWANCES = [
     Allowance("trackd_proto.layout", "pathlib", "joins paths, touches nothing"),
     Allowance("trackd", "trackd.api", "trackd.Api is imported when it is first asked for, never with the package"),
     Allowance("trackd.notebook", "IPython", "loaded already when there is a notebook; only looked at there"),
+    Allowance("trackd.config", "yaml", "a config given as a YAML file, and only then"),
     Allowance("trackd_daemon.cli.runs", "trackd_daemon.http", "export and show are clients of the HTTP API"),
 ]
 
@@ -238,12 +265,12 @@ def test_imports_keep_to_the_layers() -> None:
         ("trackd.run", "import trackd_daemon.model", "'leaf'"),
         ("trackd.run", "import trackd.courier.main", "'courier'"),
         ("trackd.run", "def f():\n    import grpc", "grpc is not among"),
-        ("trackd.run", "from trackd_proto.v1 import ingest_pb2", "'generated'"),
+        ("trackd.run", "from trackd_proto.v1 import ingest_pb2", "'messages'"),
         ("trackd.run", "from trackd_proto.local import instance", "'local'"),
         ("trackd_daemon.model", "import trackd", "'trainer'"),
-        ("trackd_daemon.wal.core", "import time", "clock"),
-        ("trackd_daemon.wal.core", "from asyncio import sleep", "I/O"),
-        ("trackd_daemon.wal.core", "from trackd_daemon.roles import build", "'root'"),
+        ("trackd_daemon.wal.frames", "import time", "clock"),
+        ("trackd_daemon.wal.frames", "from asyncio import sleep", "I/O"),
+        ("trackd_daemon.wal.frames", "from trackd_daemon.roles import build", "'root'"),
         ("trackd_daemon.http.app", "from trackd_daemon.store import hub", "'part'"),
         ("trackd_daemon.store.hub", "import grpc", "grpc is not among"),
         ("trackd_daemon.store.hub", "from ..http import app", "'edge'"),
