@@ -17,16 +17,18 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from operator import index
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 import msgspec
+from trackd_proto import limits, records, spool
+
 from trackd import spool as files
 from trackd import values
-from trackd_proto import limits, records, spool
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(strict=False).decode
@@ -89,16 +91,17 @@ class Lane:
         "_directory",
         "_full_until",
         "_head",
+        "_is_making_nested",
         "_latest",
         "_latest_flat",
         "_lock",
         "_nested",
-        "_outer",
         "_quota",
         "_rolled",
         "_shapes",
         "_start",
         "_state",
+        "_waiting",
         "_words",
         "refused",
         "target",
@@ -115,7 +118,6 @@ class Lane:
     ) -> None:
         self._directory = directory
         self._quota = quota_bytes
-        self._outer = outer
         self._begin(target, dict(start))
         _LANES.add(self)
 
@@ -127,6 +129,8 @@ class Lane:
         self._lock = threading.RLock()
         self._alive = _fork_guard()
         self._nested: Lane | None = None
+        self._is_making_nested = False
+        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._closed = False
         self.refused = 0
         self._latest: dict[tuple[Any, ...], bytes] = {}
@@ -151,11 +155,15 @@ class Lane:
             self._in_child()
         lock = self._lock
         if lock._is_owned():  # type: ignore[attr-defined]
-            self._second().row(data, step, commit)
+            self._from_inside(Lane.row, dict(data) if isinstance(data, Mapping) else data, step, commit)
             return
-        keys = tuple(data)
-        # A shape seen before needs no look at its keys; msgspec itself refuses values that need converting.
-        if self._shapes.get(keys) is not False or self._closed or step is not None:
+        try:
+            keys = tuple(data)
+            # A shape seen before needs no look at its keys; msgspec itself refuses values that need converting.
+            is_new = self._shapes.get(keys) is not False
+        except TypeError:
+            raise _not_a_mapping(data) from None
+        if is_new or self._closed or step is not None:
             self._row_slow(data, keys, step, commit)
             return
         try:
@@ -193,7 +201,7 @@ class Lane:
         if not self._alive[0]:
             self._in_child()
         if self._lock._is_owned():  # type: ignore[attr-defined]
-            self._second().append(kind, body)
+            self._from_inside(Lane.append, kind, dict(body))
             return
         payload = _encode([kind, now_us(), 0, values.to_safe(dict(body))])
         with self._lock:
@@ -266,6 +274,7 @@ class Lane:
             return  # a forked child that never logged has nothing of its own to close
         self._closed = True
         if self._nested is not None:
+            self._write_waiting(self._nested)
             self._nested.close()
         self.publish()
         self._words[spool.CLOSED] = 1
@@ -396,7 +405,8 @@ class Lane:
         if words[spool.LOSS_COUNT] == 0:
             words[spool.LOSS_FIRST] = seq + 1
         words[spool.LOSS_COUNT] = seq + 2 - words[spool.LOSS_FIRST]
-        self._state = (chunk, offset, seq + 1, x, crc, kind)
+        # No room from now on, for small records either: the next one must first declare this loss, in a new chunk.
+        self._state = (chunk._replace(limit=0), offset, seq + 1, x, crc, kind)
         words[_ASSIGNED] = seq + 1
 
     def _close_loss(self) -> None:
@@ -412,22 +422,35 @@ class Lane:
 
     # -- other writers -------------------------------------------------------------------------------------------------
 
-    def _second(self) -> "Lane":
-        """The lane for calls from inside a call. Automatic rows in it stand at this lane's current step."""
+    def _from_inside(self, write: Callable[..., None], *arguments: Any) -> None:
+        """A call from inside a call goes to a second lane; automatic rows in it stand at this lane's current step.
+
+        Making that lane takes a millisecond, in which yet another handler may call: its record waits for it.
+        """
+        self._waiting.append((write, arguments))
         if self._nested is None:
-            target = msgspec.structs.replace(self.target, role="nested", announce=False)
-            self._nested = Lane(self._directory, target, self._child_start(), self._quota, outer=self)
-        lane = self._nested
-        if not lane._lock._is_owned():  # type: ignore[attr-defined]
-            chunk, offset, seq, x, crc, _ = lane._state
-            _, _, _, current, _, kind = self._state
-            lane._state = (chunk, offset, seq, max(x, current), crc, kind)
-        return lane
+            if self._is_making_nested:
+                return
+            self._is_making_nested = True
+            try:
+                target = msgspec.structs.replace(self.target, role="nested", announce=False)
+                self._nested = Lane(self._directory, target, self._child_start(), self._quota)
+            finally:
+                self._is_making_nested = False
+        self._write_waiting(self._nested)
+
+    def _write_waiting(self, lane: "Lane") -> None:
+        while self._waiting:
+            write, arguments = self._waiting.popleft()
+            if not lane._lock._is_owned():  # type: ignore[attr-defined]
+                chunk, offset, seq, x, crc, _ = lane._state
+                lane._state = (chunk, offset, seq, max(x, self._state[3]), crc, self._state[5])
+            write(lane, *arguments)
 
     def _child_start(self) -> dict[str, Any]:
         keep = ("project", "run_id", "entity", "attempt", "attempt_start_us", "created_us", "sdk", "python", "user")
         start = {key: self._start[key] for key in keep if key in self._start}
-        start["writer"] = {**self._start.get("writer", {}), "parent": self.writer_id}
+        start["writer"] = {**self._start.get("writer", {}), "parent": self.writer_id.hex()}
         return start
 
     def _in_child(self) -> None:
@@ -450,6 +473,10 @@ def flatten(body: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _not_a_mapping(data: object) -> TypeError:
+    return TypeError(f"log() expects a mapping of names to values, e.g. {{'loss': 0.1}}, not {type(data).__name__}")
 
 
 def _row_bytes(kind: int, x: int, data: Mapping[str, Any]) -> bytes:

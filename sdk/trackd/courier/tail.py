@@ -91,11 +91,11 @@ class Tail:
             live_chunk, live_offset = published >> 32, published & 0xFFFFFFFF
             if here.chunk > live_chunk and not is_dead:
                 return None
-            left = live_offset - here.offset if here.chunk == live_chunk and not is_dead else size
+            left = live_offset - here.offset if here.chunk == live_chunk and not is_dead else _CHUNK_READ
             if left <= 0:
                 return None
             data = self._pread(here.chunk, here.offset, min(size, left))
-            result = self._parse(here, data, max_bytes, is_dead, can_grow=min(size, left) == len(data) < _LARGEST)
+            result = self._parse(here, data, max_bytes, is_dead, can_grow=len(data) == size < min(left, _LARGEST))
             if result is _LARGER:
                 size = _LARGEST
             elif result is not _AGAIN:

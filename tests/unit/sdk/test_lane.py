@@ -1,0 +1,321 @@
+"""What `log()` promises about the records it has taken, whatever happens to the process around it."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from trackd.lane import Lane
+
+from trackd_proto import batch, limits, records, spool
+
+from .spooling import START, TARGET, make_lane, read_items, read_records, read_rows, writers
+
+
+@pytest.fixture
+def lane(tmp_path: Path) -> Lane:
+    return make_lane(tmp_path)
+
+
+def test_rows_come_back_in_order_with_their_steps(lane: Lane, tmp_path: Path) -> None:
+    for i in range(100):
+        lane.row({"loss": i / 7, "n": i})
+    rows = read_rows(tmp_path, lane.writer_id)
+    assert rows == [(i, {"loss": i / 7, "n": i}) for i in range(100)]
+
+
+def test_the_first_record_says_where_the_writer_belongs(lane: Lane, tmp_path: Path) -> None:
+    kind, _, _, body = read_records(tmp_path, lane.writer_id)[0]
+    assert kind == records.START
+    assert body["writer"] == {"host": "h", "role": "main", "pid": os.getpid()}
+    assert (body["project"], body["run_id"], body["attempt"]) == ("p", "r", "a" * 32)
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ([({"a": 1}, None, None), ({"a": 2}, None, None)], [(0, 1), (1, 2)]),
+        ([({"a": 1}, None, False), ({"b": 2}, None, None), ({"a": 3}, None, None)], [(0, 1), (0, 2), (1, 3)]),
+        ([({"a": 1}, 7, None), ({"b": 2}, None, None), ({"a": 3}, None, None)], [(7, 1), (7, 2), (8, 3)]),
+        ([({"a": 1}, 7, True), ({"b": 2}, None, None)], [(7, 1), (8, 2)]),
+        ([({"a": 1}, 7, True), ({"b": 2}, 3, None), ({"a": 3}, None, None)], [(7, 1), (3, 2), (8, 3)]),
+        ([({"a": 1}, -5, None), ({"b": 2}, None, None)], [(-5, 1), (0, 2)]),
+        ([({"a": 1}, None, False), ({}, None, True), ({"a": 2}, None, None)], [(0, 1), (1, 2)]),
+        ([({}, None, None), ({"a": 1}, None, None)], [(0, 1)]),
+    ],
+)
+def test_steps(lane: Lane, tmp_path: Path, calls: list, expected: list) -> None:
+    for data, step, commit in calls:
+        lane.row(data, step, commit)
+    assert [(step, next(iter(row.values()))) for step, row in read_rows(tmp_path, lane.writer_id)] == expected
+
+
+def test_an_empty_row_writes_nothing(lane: Lane) -> None:
+    before = lane.watermarks().assigned
+    lane.row({})
+    lane.row({}, 5)
+    assert lane.watermarks().assigned == before
+
+
+@pytest.mark.parametrize("data", [None, 3, "loss", [1, 2], [("a", 1)]])
+def test_data_that_is_no_mapping_is_a_type_error(lane: Lane, data: object) -> None:
+    with pytest.raises(TypeError, match="log"):
+        lane.row(data)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("step", "error"), [("3", TypeError), (1.5, TypeError), (2**63, ValueError), ([], TypeError)])
+def test_a_wrong_step_is_an_error_that_names_it(lane: Lane, step: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="step"):
+        lane.row({"a": 1}, step)  # type: ignore[arg-type]
+
+
+def test_rows_larger_than_a_record_are_split_at_the_same_step(lane: Lane, tmp_path: Path) -> None:
+    row = {f"key{i}": "x" * 20_000 for i in range(200)}
+    lane.row(row)
+    lane.row({"after": 1})
+    merged: dict[str, object] = {}
+    rows = read_rows(tmp_path, lane.writer_id)
+    for step, part in rows[:-1]:
+        assert step == 0
+        merged |= part
+    assert merged == row
+    assert rows[-1] == (1, {"after": 1})
+
+
+def test_a_value_larger_than_a_record_is_cut_and_its_row_kept(lane: Lane, tmp_path: Path) -> None:
+    lane.row({"small": 1, "huge": "y" * (2 * limits.MAX_RECORD_BYTES)})
+    merged: dict[str, object] = {}
+    for _, part in read_rows(tmp_path, lane.writer_id):
+        merged |= part
+    assert merged["small"] == 1
+    assert records.TAG in merged["huge"]  # type: ignore[operator]
+
+
+def test_many_chunks(lane: Lane, tmp_path: Path) -> None:
+    text = "z" * 3000
+    for i in range(4000):
+        lane.row({"text": text, "i": i})
+    rows = read_rows(tmp_path, lane.writer_id)
+    assert [row["i"] for _, row in rows] == list(range(4000))
+    assert lane._words[spool.ROLLS] > 1
+
+
+def test_latest_is_the_last_value_of_every_key(lane: Lane) -> None:
+    lane.row({"a": 1, "b": {"c": 2}})
+    lane.row({"a": 3})
+    lane.row({"b": {"d": 4}})
+    assert lane.latest() == {"a": 3, "b.c": 2, "b.d": 4}
+    for i in range(1000):  # more shapes than are remembered one by one
+        lane.row({f"k{i}": i, "a": i})
+    latest = lane.latest()
+    assert latest["a"] == 999
+    assert all(latest[f"k{i}"] == i for i in range(1000))
+
+
+def test_rows_after_close_are_counted_and_not_written(lane: Lane, tmp_path: Path) -> None:
+    lane.row({"a": 1})
+    lane.close()
+    lane.row({"a": 2})
+    lane.row({"a": 3})
+    assert lane.refused == 2
+    assert read_rows(tmp_path, lane.writer_id) == [(0, {"a": 1})]
+
+
+def test_threads_share_a_lane_without_a_gap(lane: Lane, tmp_path: Path) -> None:
+    def work(number: int) -> None:
+        for i in range(2000):
+            lane.row({"thread": number, "i": i})
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = read_rows(tmp_path, lane.writer_id)
+    assert [step for step, _ in rows] == list(range(16_000))
+    for number in range(8):
+        assert [row["i"] for _, row in rows if row["thread"] == number] == list(range(2000))
+
+
+def test_a_full_spool_declares_exactly_what_it_dropped_and_goes_on(tmp_path: Path) -> None:
+    lane = make_lane(tmp_path, quota=spool.CHUNK_SIZES[0])
+    text = "q" * 100_000
+    for i in range(200):
+        lane.row({"i": i, "text": text})
+    lost = lane.watermarks().lost
+    assert 0 < lost < 200
+    first_chunk = tmp_path / spool.chunk_name(lane.writer_id.hex(), 0)
+    kept = first_chunk.read_bytes()
+    first_chunk.unlink()  # the courier frees what is durable
+    lane._full_until = 0.0
+    lane.row({"i": 200})
+    first_chunk.write_bytes(kept)
+    items = read_items(tmp_path, lane.writer_id)
+    assert sum(item.count for item in items if item.reason == "full") == lost
+    rows = [r for item in items if not item.reason for r in batch.decode_all(item.data, item.count)]
+    assert len(rows) == 1 + 201 - lost
+    assert rows[-1][3] == {"i": 200}
+
+
+def test_log_from_signal_handlers_neither_hangs_nor_loses(lane: Lane, tmp_path: Path) -> None:
+    """T23: a handler that interrupts log() anywhere writes through the second lane."""
+    fired = 0
+
+    def handler(*_: object) -> None:
+        nonlocal fired
+        fired += 1
+        lane.row({"from_handler": fired})
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        count = 0
+        deadline = time.monotonic() + 60
+        while fired < 300 and time.monotonic() < deadline:
+            lane.row({"main": count})
+            count += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert fired >= 300
+    rows = [row for writer in writers(tmp_path) for _, row in read_rows(tmp_path, writer)]
+    assert sorted(row["main"] for row in rows if "main" in row) == list(range(count))
+    assert sorted(row["from_handler"] for row in rows if "from_handler" in row) == list(range(1, fired + 1))
+    assert any(target.role == "nested" for target in writers(tmp_path).values())
+
+
+def test_log_from_a_finalizer_inside_log(lane: Lane, tmp_path: Path) -> None:
+    class Noisy:
+        def __init__(self) -> None:
+            self.me = self  # collected by the cyclic collector only, which runs wherever it likes
+
+        def __del__(self) -> None:
+            lane.row({"finalized": 1})
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(3)
+    try:
+        for i in range(2000):
+            Noisy()
+            lane.row({"i": i, "nested": {"a": [1, 2, {"b": i}]}})
+    finally:
+        gc.set_threshold(*threshold)
+        gc.collect()
+    rows = [row for writer in writers(tmp_path) for _, row in read_rows(tmp_path, writer)]
+    assert sum("finalized" in row for row in rows) == 2000
+    assert sum("i" in row for row in rows) == 2000
+
+
+def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
+    """Log in a loop that is hit by asynchronous exceptions; the numbers whose log() returned, and how many hit."""
+    returned: list[int] = []
+    hits = 0
+    main = threading.get_ident()
+    stop = threading.Event()
+    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+    def interrupter() -> None:
+        while not stop.is_set():
+            raise_in(ctypes.c_ulong(main), ctypes.py_object(KeyboardInterrupt))
+            time.sleep(random.random() * 0.0001)
+
+    i = 0
+    thread = threading.Thread(target=interrupter)
+    while hits < interrupts:
+        try:
+            if hits == 0 and not thread.is_alive():
+                thread.start()
+            while hits < interrupts:
+                i += 1
+                number = i
+                lane.row({"i": number})
+                returned.append(number)
+        except KeyboardInterrupt:
+            hits += 1
+    while True:
+        try:
+            stop.set()
+            thread.join()
+            time.sleep(0.001)
+            return returned, hits
+        except KeyboardInterrupt:
+            continue
+
+
+def test_keyboard_interrupts_anywhere_inside_log(lane: Lane, tmp_path: Path) -> None:
+    """T22, short form (scripts/torture-interrupts has the long one): no gap, no reused seq, no lock left held."""
+    returned, _ = interrupt_loop(lane, 2000)
+    lane.row({"i": -1})
+    rows = read_rows(tmp_path, lane.writer_id)  # asserts gap-free seqs
+    numbers = [row["i"] for _, row in rows]
+    assert len(numbers) == len(set(numbers))
+    assert set(returned) <= set(numbers)
+    done = threading.Event()
+    threading.Thread(target=lambda: (lane.row({"i": -2}), done.set())).start()
+    assert done.wait(10), "the lane's lock was left held"
+
+
+@pytest.mark.parametrize("behind_pythons_back", [False, True])
+def test_a_forked_child_gets_a_writer_of_its_own(lane: Lane, tmp_path: Path, behind_pythons_back: bool) -> None:
+    lane.row({"who": "parent", "i": 0})
+    pid = ctypes.CDLL(None).fork() if behind_pythons_back else os.fork()
+    if pid == 0:
+        try:
+            for i in range(50):
+                lane.row({"who": "child", "i": i})
+            lane.close()
+        finally:
+            os._exit(0)
+    lane.row({"who": "parent", "i": 1})
+    assert os.waitpid(pid, 0)[1] == 0
+    found = writers(tmp_path)
+    assert sorted(target.role for target in found.values()) == ["fork", "main"]
+    by_role = {target.role: read_rows(tmp_path, writer) for writer, target in found.items()}
+    assert [row["i"] for _, row in by_role["main"]] == [0, 1]
+    assert [(step, row["i"]) for step, row in by_role["fork"]] == [(i, i) for i in range(50)]
+    child = next(writer for writer, target in found.items() if target.role == "fork")
+    start = read_records(tmp_path, child)[0][3]
+    assert start["writer"]["parent"] == lane.writer_id.hex()
+    assert start["writer"]["pid"] == pid
+
+
+def test_a_fork_while_other_threads_are_inside_log(lane: Lane, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            lane.row({"busy": 1})
+
+    threads = [threading.Thread(target=busy) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(10)  # a child that hangs dies loudly
+                lane.row({"child": 1})
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    forks = [writer for writer, target in writers(tmp_path).items() if target.role == "fork"]
+    assert len(forks) == 20
+    assert all(read_rows(tmp_path, writer) == [(0, {"child": 1})] for writer in forks)
+
+
+def test_a_lane_for_another_target(tmp_path: Path) -> None:
+    other = Lane(
+        tmp_path, spool.Target("offline", "h:1", "ü", "x", "/d", "main", "b" * 32, 2, True, "name"), START, 1 << 20
+    )
+    assert writers(tmp_path)[other.writer_id].project == "ü"
+    assert TARGET != other.target
