@@ -17,6 +17,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TREES = {"trackd": "sdk", "trackd_daemon": "daemon", "trackd_proto": "proto"}
 
+_PURE = """
+    wal.frames wal.quota wal.state ingest.marks ingest.trimming upload.delivery upload.hop
+    store.admission store.columns store.decode store.filters store.order store.sampling store.steps
+    http.charts http.encoding http.sampling
+"""
+"""Level 1, in the daemon: name a module here when it is sans-I/O; the areas' defaults below are for the rest."""
+
 LEVELS: list[tuple[str, str]] = [
     # shared: byte formats and names are pure; `v1` is generated; `places` says where things lie; `local` finds and
     # starts the daemon; settings read files
@@ -39,29 +46,8 @@ LEVELS: list[tuple[str, str]] = [
     ("trackd_daemon.model", "leaf"),
     ("trackd_daemon.errors", "leaf"),
     ("trackd_daemon.ports", "leaf"),
-    # level 1: name a module here when it is sans-I/O; the defaults below are for the rest of its area
-    *(
-        (f"trackd_daemon.{name}", "pure")
-        for name in (
-            "wal.frames",
-            "wal.quota",
-            "wal.state",
-            "ingest.marks",
-            "ingest.trimming",
-            "upload.delivery",
-            "upload.hop",
-            "store.admission",
-            "store.columns",
-            "store.decode",
-            "store.filters",
-            "store.order",
-            "store.sampling",
-            "store.steps",
-            "http.charts",
-            "http.encoding",
-            "http.sampling",
-        )  # fmt: skip
-    ),
+    # level 1
+    *((f"trackd_daemon.{name}", "pure") for name in _PURE.split()),
     # level 3: the network
     ("trackd_daemon.ingest*", "edge"),
     ("trackd_daemon.upload*", "edge"),
