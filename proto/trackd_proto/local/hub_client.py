@@ -9,6 +9,7 @@ import hmac
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -39,19 +40,19 @@ class HubError(Exception):
     """Of the HTTP answer; 0 if there was none."""
 
 
-class NoHubError(HubError):
+class NoHubError(HubError, ConnectionError):
     """No hub answers."""
 
 
-class HubAuthError(HubError):
+class HubAuthError(HubError, PermissionError):
     """The hub does not accept the credential, or what answers is not this user's hub."""
 
 
-class BadQuestionError(HubError):
+class BadQuestionError(HubError, ValueError):
     """The hub does not understand the question (a mistake in a filter, a value out of range)."""
 
 
-class NotFoundError(HubError):
+class NotFoundError(HubError, LookupError):
     """There is no such project or run."""
 
 
@@ -81,11 +82,17 @@ class HubClient:
         )
 
     @classmethod
-    def find(cls, where: Instance | None = None, *, can_start: bool = False) -> "HubClient":
+    def find(
+        cls, where: Instance | None = None, *, can_start: bool = False, upstream_cookie: str | Path = ""
+    ) -> "HubClient":
         """The hub of this user on this machine; `can_start`: start the daemon if none runs.
 
-        Raises NoHubError, HubAuthError, places.UnsafePlaceError.
+        `upstream_cookie`: the cookie file of a separate hub that the agent sends to (it lies in that hub's instance
+        directory, beside what it publishes). Raises NoHubError, HubAuthError, places.UnsafePlaceError.
         """
+        if upstream_cookie:
+            directory = Path(upstream_cookie).absolute().parent
+            return _connect(Instance(directory.parent, directory.name))
         where = where or places.instance()
         try:
             return _connect(where)
