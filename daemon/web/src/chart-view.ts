@@ -128,7 +128,7 @@ export class ChartView {
         series: [{}, { paths: () => null, points: { show: false } }],
         axes: [
           { ...axis, space: 60, size: 28, ...(xValues ? { values: xValues } : {}) },
-          { ...axis, space: 32, size: axisWidth, values: (_, splits) => splits.map((v) => (v === null ? "" : shortNumber(v))) },
+          { ...axis, space: 32, size: axisWidth, ...(isLog ? { filter: (_: uPlot, splits: number[]) => splits } : {}), values: isLog ? logLabels : (_, splits) => splits.map(shortNumber) },
         ],
         cursor: {
           y: false,
@@ -201,6 +201,17 @@ function axisValues(xAxis: string): ((plot: uPlot, splits: number[]) => string[]
   if (xAxis === "_timestamp") return undefined;
   if (xAxis === "_relative") return (_, splits) => splits.map((v) => (v === 0 ? "0" : v < 0 ? formatNumber(v) : formatDuration(v)));
   return (_, splits) => splits.map(shortNumber);
+}
+
+/** Powers of ten carry labels; in less than two decades 2 and 5 do too. */
+function logLabels(plot: uPlot, splits: (number | null)[]): string[] {
+  const { min = 1, max = 10 } = plot.scales["y"] ?? {};
+  const digits = (max ?? 10) / (min ?? 1) < 100 ? [1, 2, 5] : [1];
+  return splits.map((value) => {
+    if (value === null || value <= 0) return "";
+    const digit = value / 10 ** Math.floor(Math.log10(value) + 1e-9);
+    return digits.some((wanted) => Math.abs(digit - wanted) < 1e-6) ? shortNumber(value) : "";
+  });
 }
 
 /** Axis labels: 1,000 → 1k, 2,500,000 → 2.5M. */

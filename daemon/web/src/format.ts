@@ -9,7 +9,8 @@ export function formatNumber(value: number): string {
   if (value === -Infinity) return "−∞";
   if (Number.isInteger(value) && Math.abs(value) < 1e9) return value.toLocaleString("en-US").replace("-", "−");
   const size = Math.abs(value);
-  const text = size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(3) : String(Number(value.toPrecision(4)));
+  const isFar = size !== 0 && (size < 1e-3 || size >= 1e6);
+  const text = isFar ? value.toExponential(3).replace(/\.?0+e/, "e") : String(Number(value.toPrecision(4)));
   return text.replace("e+", "e").replace(/^-/, "−");
 }
 
@@ -56,6 +57,11 @@ export function formatAgo(timeUs: number, nowMs: number): string {
 
 export function formatTime(timeUs: number): string {
   return new Date(timeUs / 1000).toLocaleString("sv-SE");
+}
+
+/** To the minute: enough for a column of runs. */
+export function formatMinute(timeUs: number): string {
+  return formatTime(timeUs).slice(0, 16);
 }
 
 /** The value at a dotted path of a nested object; a key that itself has dots wins. */

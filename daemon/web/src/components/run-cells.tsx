@@ -1,11 +1,11 @@
 /** Cells of the runs table by column path. */
 
 import type { ComponentChildren } from "preact";
-import { formatDuration, formatTime, formatValue, valueAt } from "../format";
+import { formatDuration, formatMinute, formatTime, formatValue, valueAt } from "../format";
 import type { Run } from "../types";
 import { RunState } from "./RunState";
 
-const WIDTHS: Record<string, number> = { state: 104, created: 144, duration: 92, tags: 120 };
+const WIDTHS: Record<string, number> = { state: 104, created: 138, duration: 92, tags: 120 };
 
 export function widthOf(path: string): number {
   return WIDTHS[path] ?? 104;
@@ -38,7 +38,7 @@ export function cellOf(run: Run, path: string): ComponentChildren {
     case "state":
       return <RunState run={run} />;
     case "created":
-      return formatTime(run.created_us);
+      return <span title={formatTime(run.created_us)}>{formatMinute(run.created_us)}</span>;
     case "duration":
       return formatDuration(run.duration_s);
     case "tags":
