@@ -213,7 +213,7 @@ def _readable(value: Any) -> Any:
         return {str(key): recordable(each) for key, each in value.items()}
     if hasattr(kind, "__dataclass_fields__"):
         return recordable(_dataclass(value))
-    is_array = hasattr(value, "shape")
+    is_array = hasattr(kind, "item") or hasattr(kind, "numpy")
     if isinstance(value, complex) or (kind.__module__.partition(".")[0] in (*_LIBRARIES, *_TEXT) and not is_array):
         return str(value)
     return value

@@ -40,6 +40,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
             run_id=self.run_id,
             run_dir=self.run_dir,
             role=role,
+            attempt=self.attempt,
+            attempt_start_us=self.start_us,
             announce=announce,
             name=self.name,
         )
