@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 
-from benchlib import measures, runner, table
+from benchlib import measures, runner, table, trackd_measures
+
+assert trackd_measures.TOOL  # imported because its measures register themselves
 
 
 def main() -> int:
@@ -41,7 +43,7 @@ def _measure(wanted: list[str], options: measures.Options) -> tuple[dict[str, di
         print(f"{name} …", end=" ", flush=True, file=sys.stderr)
         try:
             tables.append(measures.MEASURES[name](options))
-        except runner.ProbeError as error:
+        except (runner.ProbeError, OSError, subprocess.CalledProcessError) as error:
             failed.append((name, str(error)))
         print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr)
     return table.merge(list(tables)), failed
