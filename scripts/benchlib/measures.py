@@ -146,17 +146,19 @@ def memory(options: Options) -> Table:
 
 @measure
 def stalls(options: Options) -> Table:
-    """A spinning thread in the first second after init(); `bare` is what the machine does by itself."""
+    """A spinning thread in the first second after init(), and the same without any tracker: the machine's own noise."""
+    what = "stalls in the second after init()"
 
     def ask(tool: str) -> dict[str, float]:
         with runner.place() as there:
             seen = [runner.run(there, "stalls", tool) for _ in range(3)]
-        return {
-            "stalls in the second after init(): longest (ms)": _median(seen, "longest"),
-            "stalls in the second after init(): total (ms)": _median(seen, "total"),
-        }
+        return {f"{what}: longest (ms)": _median(seen, "longest"), f"{what}: total (ms)": _median(seen, "total")}
 
-    return _each(Options((*options.tools, "bare"), options.is_quick), ask)
+    table = _each(options, ask)
+    if "trackd" in options.tools:
+        noise = ask("bare")
+        table |= {f"{row} without any tracker": {"trackd": value} for row, value in noise.items()}
+    return table
 
 
 @measure
@@ -168,10 +170,10 @@ def disk(options: Options) -> Table:
         for what, decimals in (("full doubles", None), ("four decimals", 4)):
             with runner.place() as there:
                 done = runner.run(there, "disk", tool, calls=options.scaled(20_000), decimals=decimals)
-                found[f"disk, {what} (bytes per point)"] = there.size(*_DATA[tool]) / done["points"]
+                found[f"disk, {what} (bytes per point)"] = there.size(_DATA[tool]) / done["points"]
         return found
 
     return _each(Options([tool for tool in options.tools if tool in _DATA], options.is_quick), ask)
 
 
-_DATA = {"wandb": ("wandb",), "trackio": ("trackio",)}
+_DATA = {"wandb": "*.wandb", "trackio": "bench.db*"}

@@ -77,10 +77,9 @@ class Place:
                     continue
             psutil.wait_procs(left, timeout=10)
 
-    def size(self, *names: str) -> int:
-        """Bytes of the files below these subdirectories (below the whole place, if none is named)."""
-        roots = [self.directory / name for name in names] or [self.directory]
-        return sum(p.stat().st_blocks * 512 for root in roots for p in root.rglob("*") if p.is_file())
+    def size(self, pattern: str) -> int:
+        """Bytes on disk of the files that match."""
+        return sum(path.stat().st_blocks * 512 for path in self.directory.rglob(pattern) if path.is_file())
 
 
 @contextmanager
