@@ -1,32 +1,46 @@
 """The only place where a daemon is put together: which parts a role has, in which order they start and stop.
 
-Downstream starts first (store, upload, log, gRPC server, announcement) and stops last.
+What is downstream starts first and stops last: store and upload, log, gRPC server, announcement.
 """
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from grpc import aio
-from trackd_proto.layout import Instance, Published
+from trackd_proto.layout import Published
 from trackd_proto.local import instance, places
 from trackd_proto.settings import Settings
 from trackd_proto.v1 import ingest_pb2, ingest_pb2_grpc
 from trackd_proto.version import VERSION
 
-from trackd_daemon.errors import TrackdError
-from trackd_daemon.ingest import access, agent, control, marks
+from trackd_daemon.errors import StoreError, TrackdError
+from trackd_daemon.ingest import access, agent, control, hub, marks, notices
+from trackd_daemon.ingest.committer import Committer
+from trackd_daemon.ingest.sessions import Sessions
 from trackd_daemon.lifecycle import endpoint, ownership, process
-from trackd_daemon.wal import log, quota, recovery
+from trackd_daemon.upload.hop import Hop
+from trackd_daemon.upload.local import LocalHub, NoHub
+from trackd_daemon.upload.remote import RemoteHub
+from trackd_daemon.upload.route import Route
+from trackd_daemon.wal import files, log, quota, recovery
+
+if TYPE_CHECKING:
+    from trackd_daemon.http.server import HttpServer
+    from trackd_daemon.ports import HubStore
 
 AGENT: Final = "agent"
 HUB: Final = "hub"
 AGENT_AND_HUB: Final = "agent+hub"
+ROLES: Final = (AGENT, HUB, AGENT_AND_HUB)
+EMBEDDED: Final = "embedded"
+NO_HUB: Final = "the data is kept; to see it install the hub: pip install 'trackd[hub]', then run trackd open"
 _WATCH_S: Final = 2.0
 _logger = logging.getLogger("trackd")
 
@@ -42,75 +56,101 @@ class Options:
     settings: Settings
     role: str = AGENT_AND_HUB
     listen: str = ""
-    """HOST:PORT for gRPC of a hub."""
+    """HOST:PORT for gRPC of a hub, besides the unix socket."""
+    is_spawned: bool = False
+    """Started by a client rather than by hand: it leaves when nobody has needed it for long."""
     segment_bytes: int = log.SEGMENT_BYTES
 
 
 @dataclass
+class HubParts:
+    """What a hub consists of."""
+
+    store: "HubStore"
+    committer: Committer
+    notifier: notices.Notifier
+    http: "HttpServer"
+
+    async def stop(self) -> None:
+        """Stop them, the store last."""
+        await self.http.stop()
+        await self.notifier.stop()
+        await asyncio.to_thread(self.committer.stop)
+        await asyncio.to_thread(self.store.close)
+
+
 class Daemon:
     """The running parts of one daemon."""
 
-    options: Options
-    request_stop: Callable[[float], None]
-    where: Instance = field(init=False)
-    role: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.where = places.instance(self.options.settings.home_path())
-        self.role = self.options.role
+    def __init__(self, options: Options, request_stop: Callable[[float], None]) -> None:
+        self.options = options
+        self.role = options.role
+        self.where = places.instance(options.settings.home_path())
+        self._request_stop = request_stop
         self._started_us = time.time_ns() // 1000
-        self._ownership: ownership.Ownership | None = None
-        self._servers: list[aio.Server] = []
-        self._published: Published | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         self._warnings: list[str] = []
         self._full_reason = ""
-        self._wal: log.Wal | None = None
+        self._no_hub_reason = NO_HUB
+        self._last_active = time.monotonic()
+        self._ownership: ownership.Ownership | None = None
+        self._published: Published | None = None
+        self._servers: list[aio.Server] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sessions = Sessions()
         self._ledger = marks.Ledger()
+        self._wal: log.Wal | None = None
+        self._durable_end = log.Position(0, 0)
+        self._routes: dict[str, Route] = {}
+        self._hub: HubParts | None = None
+        self._hub_start: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------------------------------------ start and stop
 
     async def start(self) -> None:
-        """Own the directory, recover, listen, announce. Raises BusyError, UnsupportedVersion, OSError."""
+        """Own the directory, recover, listen, announce.
+
+        Raises BusyError, UnsupportedVersion, ConfigurationError, OSError.
+        """
         self._ownership = await asyncio.to_thread(ownership.Ownership, self.where)
-        recovered = await asyncio.to_thread(recovery.recover, self.where.wal, self._started_us)
+        await asyncio.to_thread(files.check_versions, self.where.wal)
         self.epoch = self._ownership.next_epoch()
-        cookie = instance.load_cookie(self.where)
-        self._warnings += recovered.warnings
-        for line in recovered.warnings:
-            _logger.warning("write-ahead log: %s", line)
-        for writer in recovered.state.writers.values():
-            self._ledger.restore(writer.writer_id, writer.received, writer.acked)
-        loop = asyncio.get_running_loop()
-
-        def notify(progress: log.Progress) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closing
-                loop.call_soon_threadsafe(self._on_progress, progress)
-
-        limits = quota.Quota(self.options.settings.wal_quota_bytes, self.options.settings.min_free_bytes)
-        self._wal = log.Wal(self.where.wal, recovered, notify, quota=limits, segment_bytes=self.options.segment_bytes)
-        greeter = access.Greeter(cookie, self.epoch, ingest_pb2.ACK_DURABLE)
-        self._gate = access.Gate(cookie, self.epoch)
-        self._ingest = agent.AgentIngest(greeter, self._ledger, self._wal)
-        self._control = control.Control(
-            status=self._status,
-            pending=self._ledger.uncommitted,
-            why_pending=lambda: self._full_reason,
-            hurry=lambda: None,
-            stop=self.request_stop,
-            ticket=None,
-        )
-        await asyncio.to_thread(self._wal.start)
+        self._cookie = instance.load_cookie(self.where)
+        self._gate = access.Gate(self._cookie, self.epoch)
+        is_agent = self.role != HUB
+        ack = ingest_pb2.ACK_DURABLE if is_agent else ingest_pb2.ACK_COMMITTED
+        self._greeter = access.Greeter(self._cookie, self.epoch, ack)
+        if is_agent:
+            await self._start_agent()
+        if self.role == HUB or self.options.listen:
+            await self._start_hub()  # by name: without it there is nothing to serve
+        elif self.role == AGENT_AND_HUB and not self.options.settings.upstream:
+            self._want_hub()
+        self._control = self._build_control()
         await self._listen(0)
+        if self.options.listen:
+            await self._listen_tcp(self.options.listen)
         ownership.sweep_sockets(self.where.directory, self.epoch)
         self._tasks.append(asyncio.create_task(self._watch(), name="watch"))
 
     async def stop(self, grace_s: float) -> None:
         """Stop accepting, bring what was accepted to the disk, let go of the directory. Safe twice."""
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []
+        if self._hub_start is not None:
+            tasks.append(self._hub_start)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-        await asyncio.gather(*(server.stop(min(grace_s, 1.0)) for server in self._servers))
-        self._servers.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        servers, self._servers = self._servers, []
+        await asyncio.gather(*(server.stop(min(grace_s, 1.0)) for server in servers))
+        if self._wal is not None:
+            await asyncio.to_thread(self._wal.sync, min(grace_s, 5.0))
+            await self._drain_embedded(min(grace_s, 3.0))
+        for route in self._routes.values():
+            await route.stop()
+        self._routes.clear()
+        if self._hub is not None:
+            await self._hub.stop()
+            self._hub = None
         if self._wal is not None:
             await asyncio.to_thread(self._wal.close)
         if self._published is not None:
@@ -118,62 +158,326 @@ class Daemon:
         if self._ownership is not None:
             self._ownership.release()
 
+    async def _drain_embedded(self, timeout_s: float) -> None:
+        """What is on the disk may as well be in the store when we leave; if not, it is at the next start."""
+        deadline = time.monotonic() + timeout_s
+        while self._hub is not None and self._pending([]) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    # ------------------------------------------------------------------------------------------ agent
+
+    async def _start_agent(self) -> None:
+        recovered = await asyncio.to_thread(recovery.recover, self.where.wal, self._started_us)
+        for line in recovered.warnings:
+            _logger.warning("write-ahead log: %s", line)
+        self._warnings += recovered.warnings[:10]
+        pending = {writer.route for writer in recovered.state.pending()}
+        for writer in recovered.state.writers.values():
+            owner = (writer.route, writer.project, writer.run_id)
+            self._ledger.restore(writer.writer_id, writer.received, writer.acked, owner)
+        loop = asyncio.get_running_loop()
+
+        def notify(progress: log.Progress) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closing
+                loop.call_soon_threadsafe(self._on_progress, progress)
+
+        settings = self.options.settings
+        limits = quota.Quota(settings.wal_quota_bytes, settings.min_free_bytes)
+        self._wal = log.Wal(self.where.wal, recovered, notify, quota=limits, segment_bytes=self.options.segment_bytes)
+        self._ingest = agent.AgentIngest(self._greeter, self._ledger, self._wal, self._sessions)
+        self._ingest.on_live = self._on_live
+        self._durable_end = await asyncio.to_thread(self._wal.start)
+        if EMBEDDED in pending:
+            self._want_hub()
+        for name in sorted(pending):
+            self._route(name)
+
+    def _route(self, name: str) -> Route | None:
+        """The upload of a route, started if it is new; None while the hub that it leads to is being started."""
+        route = self._routes.get(name)
+        if route is None:
+            if name == EMBEDDED and self._is_hub_starting():
+                return None
+            assert self._wal is not None
+            route = Route(name, self._hop(name), self._wal, self._ledger, self._on_committed, self._on_notice)
+            self._routes[name] = route
+            route.durable(self._durable_end)
+            route.start()
+        return route
+
+    def _hop(self, name: str) -> Hop:
+        if name != EMBEDDED:
+            return RemoteHub(name, self._upstream_cookie)
+        return NoHub(self._no_hub_reason) if self._hub is None else LocalHub(self._hub.committer)
+
+    def _upstream_cookie(self) -> bytes:
+        """The cookie that a hub in another process checks: that of a file, else our own."""
+        path = self.options.settings.upstream_cookie
+        return instance.read_cookie(Path(path)) if path else self._cookie
+
+    def _on_progress(self, progress: log.Progress) -> None:
+        """The log has got on."""
+        self._full_reason = progress.full_reason
+        if progress.taken_bytes:
+            self._ingest.taken(progress.taken_bytes)
+        self._sessions.changed(self._ledger.advance(progress.received, progress.durable, {}))
+        if progress.durable_end is not None:
+            self._durable_end = progress.durable_end
+        for name in {self._ledger.marks(writer_id).route for writer_id in progress.durable}:
+            if (route := self._route(name)) is not None:
+                route.durable(self._durable_end)
+
+    def _on_committed(self, committed: Mapping[bytes, int]) -> None:
+        """A hub has committed records of this agent."""
+        assert self._wal is not None
+        self._sessions.changed(self._ledger.advance({}, {}, committed))
+        self._wal.acknowledge(committed)
+        if self._hub is not None:
+            self._hub.notifier.seen(w for w in committed if self._ledger.marks(w).route == EMBEDDED)
+
+    def _on_notice(self, notice: ingest_pb2.Notice) -> None:
+        self._sessions.notify(notice)
+
+    def _on_live(self, writer_ids: Sequence[bytes]) -> None:
+        by_route: dict[str, list[bytes]] = {}
+        for writer_id in writer_ids:
+            by_route.setdefault(self._ledger.marks(writer_id).route, []).append(writer_id)
+        for name, writers in by_route.items():
+            if name and (route := self._route(name)) is not None:
+                route.alive(writers)
+            if name == EMBEDDED and self._hub is not None:
+                self._hub.notifier.seen(writers)
+            elif name == EMBEDDED and not self._is_hub_starting():
+                for writer_id in writers:
+                    self._sessions.notify(ingest_pb2.Notice(writer_id=writer_id, message=self._no_hub_reason))
+
+    # ------------------------------------------------------------------------------------------ hub
+
+    def _is_hub_starting(self) -> bool:
+        """The embedded hub is on its way (and started now, if nobody has asked for it before)."""
+        self._want_hub()
+        return self._hub is None and self._hub_start is not None and not self._hub_start.done()
+
+    def _want_hub(self) -> None:
+        """Start the embedded hub in the background, once: nobody waits for it, the log holds the data meanwhile."""
+        if self.role == AGENT_AND_HUB and self._hub is None and self._hub_start is None:
+            self._hub_start = asyncio.create_task(self._start_embedded_hub(), name="start hub")
+
+    async def _start_embedded_hub(self) -> None:
+        try:
+            await self._start_hub()
+        except (ConfigurationError, OSError) as error:
+            self._no_hub_reason = str(error)
+            self._warnings.append(str(error))
+            _logger.warning("no hub in this daemon: %s", error)
+        if self._published is not None:
+            self._publish(Path(self._published.socket))
+        # From now on there is an answer to where the route leads; what was logged meanwhile is waiting for it.
+        asyncio.get_running_loop().call_soon(self._open_embedded_route)
+
+    def _open_embedded_route(self) -> None:
+        if any(m.route == EMBEDDED for m in self._ledger.writers.values()):
+            self._route(EMBEDDED)
+
+    async def _start_hub(self) -> None:
+        """Raises ConfigurationError, OSError."""
+        store = await asyncio.to_thread(self._open_store)
+        from trackd_daemon.http.server import HttpServer  # noqa: PLC0415  (only a hub has these libraries)
+
+        server = HttpServer(
+            store,
+            self._cookie,
+            sessions_path=self.where.directory / "sessions",
+            port_path=self.where.port,
+            port=self.options.settings.http_port,
+            role=self.role,
+            lag_records=lambda: self._pending([]),
+            warnings=self._all_warnings,
+        )
+        await server.start()
+        committer = Committer(store)
+        committer.start()
+        notifier = notices.Notifier(store, lambda: server.url, self._on_notice)
+        notifier.start()
+        self._hub = HubParts(store, committer, notifier, server)
+        self._greeter.store_id = store.store_id()
+        self._greeter.hub_url = server.url
+        self._hub_ingest = hub.HubIngest(self._hub_greeter(store), committer, self._sessions)
+        self._hub_ingest.on_live = self._on_hub_live
+        self._hub_ingest.on_committed = notifier.seen
+
+    def _open_store(self) -> "HubStore":
+        try:
+            import trackd_daemon.http.server  # noqa: F401, PLC0415
+            from trackd_daemon.store import EmbeddedStore  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(f"{NO_HUB} ({error})") from error
+        try:
+            places.private_directory(self.where.store)
+            return EmbeddedStore.open(self.where.store)
+        except StoreError as error:
+            raise ConfigurationError(f"cannot open the store in {self.where.store}: {error}") from error
+
+    def _hub_greeter(self, store: "HubStore") -> access.Greeter:
+        greeter = access.Greeter(self._cookie, self.epoch, ingest_pb2.ACK_COMMITTED)
+        greeter.store_id = store.store_id()
+        greeter.hub_url = self._greeter.hub_url
+        return greeter
+
+    def _on_hub_live(self, writer_ids: Sequence[bytes]) -> None:
+        assert self._hub is not None
+        self._hub.committer.touch(writer_ids)
+        self._hub.notifier.seen(writer_ids)
+
     # ------------------------------------------------------------------------------------------ listening
 
     async def _listen(self, attempt: int) -> None:
         """A gRPC server on the incarnation's socket, announced in daemon.json."""
         socket = endpoint.socket_path(self.where, self.epoch, attempt)
         socket.unlink(missing_ok=True)
-        server = aio.server(interceptors=[self._gate], options=instance.channel_options())
-        ingest_pb2_grpc.add_IngestServicer_to_server(self._ingest, server)
-        ingest_pb2_grpc.add_ControlServicer_to_server(self._control, server)
+        server = self._server(self._hub_ingest if self.role == HUB else self._ingest)
         server.add_insecure_port(f"unix:{socket}")
         await server.start()
         self._servers.append(server)
-        self._published = endpoint.publish(self.where, self.epoch, socket, self.role, "")
+        self._publish(socket)
+
+    async def _listen_tcp(self, address: str) -> None:
+        """A hub's gRPC server for agents in other processes. Raises ConfigurationError."""
+        server = self._server(self._hub_ingest)
+        try:
+            server.add_insecure_port(loopback(address))
+        except RuntimeError as error:
+            raise ConfigurationError(f"cannot listen on {address}: is the port in use? ({error})") from error
+        await server.start()
+        self._servers.append(server)
+
+    def _server(self, ingest: ingest_pb2_grpc.IngestServicer) -> aio.Server:
+        options = [*instance.channel_options(), ("grpc.so_reuseport", 0)]
+        server = aio.server(interceptors=[self._gate], options=options)
+        ingest_pb2_grpc.add_IngestServicer_to_server(ingest, server)
+        ingest_pb2_grpc.add_ControlServicer_to_server(self._control, server)
+        return server
+
+    def _publish(self, socket: Path) -> None:
+        self._published = endpoint.publish(self.where, self.epoch, socket, self._actual_role(), self._http_url())
 
     async def _watch(self) -> None:
-        """Keep the daemon findable; leave if the directory has been taken away."""
+        """Keep the daemon findable; leave if the directory has been taken away, or if nobody needs us any more."""
         attempt = 0
         while True:
             await asyncio.sleep(_WATCH_S)
             assert self._ownership is not None and self._published is not None
             if not self._ownership.is_valid():
                 _logger.error("%s is gone or belongs to another daemon: leaving", self.where.daemon_lock)
-                self.request_stop(0.0)
+                self._request_stop(0.0)
                 return
             if not endpoint.is_in_place(self.where, self._published):
                 attempt += 1
                 _logger.warning("socket or daemon.json has vanished: publishing again")
                 await self._listen(attempt)
+            if self._is_idle():
+                _logger.info("nobody has needed this daemon for %s s: leaving", self.options.settings.idle_exit_s)
+                self._request_stop(1.0)
+                return
 
-    # ------------------------------------------------------------------------------------------ wiring
+    def _is_idle(self) -> bool:
+        limit_s = self.options.settings.idle_exit_s
+        is_needed = len(self._sessions) > 0 or (self._hub is not None and self._hub.http.open_pages > 0)
+        is_sending = any(route.state != "paused" for route in self._routes.values()) and self._pending([]) > 0
+        if is_needed or is_sending:
+            self._last_active = time.monotonic()
+        return self.options.is_spawned and 0 < limit_s < time.monotonic() - self._last_active
 
-    def _on_progress(self, progress: log.Progress) -> None:
-        self._full_reason = progress.full_reason
-        if progress.taken_bytes:
-            self._ingest.taken(progress.taken_bytes)
-        changed = self._ledger.advance(progress.received, progress.durable, {})
-        self._ingest.sessions.changed(changed)
+    # ------------------------------------------------------------------------------------------ answers
+
+    def _build_control(self) -> control.Control:
+        return control.Control(
+            status=self._status,
+            pending=self._pending,
+            why_pending=self._why_pending,
+            hurry=self._hurry,
+            stop=self._request_stop,
+            ticket=self._ticket,
+        )
+
+    def _pending(self, writer_ids: Sequence[bytes]) -> int:
+        return self._ledger.uncommitted(writer_ids)
+
+    def _why_pending(self) -> str:
+        reasons = [f"{route.name}: {route.reason}" for route in self._routes.values() if route.reason]
+        return "; ".join([*reasons, *self._problems()])
+
+    def _hurry(self) -> None:
+        for route in self._routes.values():
+            route.hurry()
+
+    async def _ticket(self) -> tuple[str, str, float] | None:
+        """(ticket, base address, seconds) once the hub in this process is up; None if there is none."""
+        if self._hub is None and self._hub_start is not None:
+            await asyncio.shield(self._hub_start)
+        if self._hub is None:
+            return None
+        ticket, seconds = self._hub.http.issue_ticket()
+        return ticket, self._hub.http.url, seconds
+
+    def _problems(self) -> list[str]:
+        problems = [self._full_reason] if self._full_reason else []
+        if self._hub is not None and self._hub.committer.problem:
+            problems.append(f"the store cannot take records: {self._hub.committer.problem}")
+        return problems
+
+    def _all_warnings(self) -> list[str]:
+        return [*self._warnings, *self._problems()]
+
+    def _http_url(self) -> str:
+        return self._hub.http.url if self._hub is not None else ""
+
+    def _actual_role(self) -> str:
+        return AGENT if self.role == AGENT_AND_HUB and self._hub is None else self.role
 
     def _status(self) -> ingest_pb2.StatusReply:
-        assert self._wal is not None
+        wal_bytes = self._wal.bytes if self._wal is not None else 0
         return ingest_pb2.StatusReply(
             version=VERSION,
             epoch=self.epoch,
             pid=process.pid(),
-            role=self.role,
+            role=self._actual_role(),
             home=str(self.where.home),
-            http_url="",
-            wal_bytes=self._wal.bytes,
-            wal_quota_bytes=self.options.settings.wal_quota_bytes,
+            http_url=self._http_url(),
+            wal_bytes=wal_bytes,
+            wal_quota_bytes=self._wal.quota_bytes if self._wal is not None else 0,
             writers=len(self._ledger.writers),
-            warnings=[*self._warnings, *([self._full_reason] if self._full_reason else [])],
+            routes=[route.status() for route in self._routes.values()],
+            warnings=self._all_warnings(),
             started_us=self._started_us,
             rss_bytes=process.rss_bytes(),
         )
 
 
+def loopback(address: str) -> str:
+    """The address, if it is one of this machine alone. Raises ConfigurationError for any other."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not port.isdecimal() or not 0 < int(port) < 65536 or not host:
+        raise ConfigurationError(f"cannot listen on {address!r}: expected HOST:PORT, such as 127.0.0.1:7731")
+    if not is_loopback:
+        raise ConfigurationError(
+            f"cannot listen on {address}: only loopback addresses are possible, because TLS and authentication between "
+            "machines are missing in this version. Use 127.0.0.1:PORT, with an SSH tunnel from other machines"
+        )
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def build(options: Options, request_stop: Callable[[float], None]) -> Daemon:
     """A daemon, not started yet. Raises ConfigurationError."""
+    if options.role not in ROLES:
+        raise ConfigurationError(f"there is no role {options.role!r}: expected one of {', '.join(ROLES)}")
+    if options.listen:
+        loopback(options.listen)
+        if options.role == AGENT:
+            raise ConfigurationError("only a hub listens on an address: use --role hub or agent+hub with --listen")
     return Daemon(options, request_stop)

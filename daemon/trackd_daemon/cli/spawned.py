@@ -10,4 +10,4 @@ def run(arguments: Sequence[str]) -> int:
     given = dict(zip(arguments[::2], arguments[1::2], strict=False))
     ready_fd = int(given.get("--ready-fd", "-1"))
     role = given.get("--role", roles.AGENT_AND_HUB)
-    return app.serve(roles.Options(app.load_settings(), role=role), is_spawned=True, ready_fd=ready_fd)
+    return app.serve(roles.Options(app.load_settings(), role=role, is_spawned=True), is_spawned=True, ready_fd=ready_fd)

@@ -29,8 +29,8 @@ class Log(Protocol):
 class AgentIngest(ingest_pb2_grpc.IngestServicer):
     """Ingest for couriers and the command line. Lives in one event loop."""
 
-    def __init__(self, greeter: Greeter, ledger: marks.Ledger, log: Log) -> None:
-        self.sessions = Sessions()
+    def __init__(self, greeter: Greeter, ledger: marks.Ledger, log: Log, sessions: Sessions) -> None:
+        self.sessions = sessions
         self.on_live: Callable[[Sequence[bytes]], None] = lambda _writers: None
         """Told which writers' processes are alive."""
         self._greeter = greeter
@@ -94,7 +94,8 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
             verdict, expected = self._ledger.judge(batch.writer_id, batch.first_seq, batch.count)
             if verdict in (marks.Verdict.TAKE, marks.Verdict.TRIM):
                 accepted.append(batch if verdict is marks.Verdict.TAKE else trim(batch, expected))
-                self._ledger.accept(batch.writer_id, batch.first_seq + batch.count - 1)
+                owner = (batch.route, batch.project, batch.run_id)
+                self._ledger.accept(batch.writer_id, batch.first_seq + batch.count - 1, owner)
             elif verdict is marks.Verdict.GAP:
                 session.gaps[batch.writer_id] = expected
             else:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -22,7 +22,7 @@ class Control(ingest_pb2_grpc.ControlServicer):
         why_pending: Callable[[], str],
         hurry: Callable[[], None],
         stop: Callable[[float], None],
-        ticket: Callable[[], tuple[str, str, float]] | None,
+        ticket: Callable[[], Awaitable[tuple[str, str, float] | None]],
     ) -> None:
         """`pending`: records not committed (of these writers; none: of all). `hurry`: try to send now, not later."""
         self._status = status
@@ -30,7 +30,7 @@ class Control(ingest_pb2_grpc.ControlServicer):
         self._why_pending = why_pending
         self._hurry = hurry
         self._stop = stop
-        self.ticket = ticket
+        self._ticket = ticket
 
     async def Status(self, request: ingest_pb2.StatusRequest, context: Any) -> ingest_pb2.StatusReply:
         """See the proto."""
@@ -52,10 +52,11 @@ class Control(ingest_pb2_grpc.ControlServicer):
 
     async def Ticket(self, request: ingest_pb2.TicketRequest, context: Any) -> ingest_pb2.TicketReply:
         """See the proto."""
-        if self.ticket is None:
+        issued = await self._ticket()
+        if issued is None:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "there is no dashboard in this process")
             raise AssertionError("abort raises")
-        ticket, url, expires_s = self.ticket()
+        ticket, url, expires_s = issued
         return ingest_pb2.TicketReply(ticket=ticket, base_url=url, expires_s=expires_s)
 
     async def _wait(self, writer_ids: list[bytes], timeout_s: float) -> int:

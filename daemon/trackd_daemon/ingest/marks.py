@@ -33,6 +33,9 @@ class Marks:
     received: int = 0
     durable: int = 0
     committed: int = 0
+    route: str = ""
+    project: str = ""
+    run_id: str = ""
 
 
 def check(writer_id: bytes, first_seq: int, count: int, data_bytes: int, loss_reason: str) -> None:
@@ -55,10 +58,10 @@ class Ledger:
     def __init__(self) -> None:
         self.writers: dict[bytes, Marks] = {}
 
-    def restore(self, writer_id: bytes, received: int, committed: int) -> None:
-        """What recovery found in the log, all of it durable."""
+    def restore(self, writer_id: bytes, received: int, committed: int, owner: tuple[str, str, str]) -> None:
+        """What recovery found in the log, all of it durable. `owner`: route, project, run id."""
         top = max(received, committed)
-        self.writers[writer_id] = Marks(top, top, top, committed)
+        self.writers[writer_id] = Marks(top, top, top, committed, *owner)
 
     def marks(self, writer_id: bytes) -> Marks:
         """The writer's marks; a new writer begins at zero."""
@@ -77,9 +80,11 @@ class Ledger:
             return Verdict.DUPLICATE, expected
         return (Verdict.TAKE if first_seq == expected else Verdict.TRIM), expected
 
-    def accept(self, writer_id: bytes, last_seq: int) -> None:
-        """Everything up to `last_seq` has been handed on."""
-        self.marks(writer_id).accepted = last_seq
+    def accept(self, writer_id: bytes, last_seq: int, owner: tuple[str, str, str]) -> None:
+        """Everything up to `last_seq` has been handed on. `owner`: route, project, run id."""
+        marks = self.marks(writer_id)
+        marks.accepted = last_seq
+        marks.route, marks.project, marks.run_id = owner
 
     def advance(
         self, received: Mapping[bytes, int], durable: Mapping[bytes, int], committed: Mapping[bytes, int]

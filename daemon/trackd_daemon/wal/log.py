@@ -32,6 +32,8 @@ _APPEND_BYTES: Final = 4 * MIB
 _FAST_SYNC_S: Final = 0.02
 _SLOW_SYNC_DELAY_S: Final = 0.2
 _RETRY_S: Final = 1.0
+_ACK_DELAY_S: Final = 1.0
+"""An ack is no news for the sender: it may wait for data to be synced with, or for this long."""
 _CHECK_DISK_S: Final = 5.0
 _SMALL_BYTES: Final = 128
 _RESERVE_BYTES: Final = 1 * MIB
@@ -110,6 +112,10 @@ class Wal:
         self._wake = threading.Condition()
         self._queue: deque[ingest_pb2.Batch] = deque()
         self._acks: dict[bytes, int] = {}
+        self._acks_since = 0.0
+        self._is_writing = False
+        self._hurried = False
+        self._must_sync = False
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="trackd-wal", daemon=True)
         self.segments: tuple[int, ...] = tuple(self._state.segments)
@@ -138,9 +144,28 @@ class Wal:
     def acknowledge(self, acks: Mapping[bytes, int]) -> None:
         """Record what is committed upstream."""
         with self._wake:
+            if acks and not self._acks:
+                self._acks_since = time.monotonic()
             for writer_id, seq in acks.items():
                 self._acks[writer_id] = max(seq, self._acks.get(writer_id, 0))
             self._wake.notify()
+
+    @property
+    def quota_bytes(self) -> int:
+        """Most that the log may take."""
+        status = os.statvfs(self.directory)
+        return self._quota.limit(status.f_blocks * status.f_frsize)
+
+    def sync(self, timeout_s: float) -> bool:
+        """Wait until everything handed in so far is durable; False if time ran out."""
+        deadline = time.monotonic() + timeout_s
+        with self._wake:
+            while self._queue or self._dirty_since is not None or self._is_writing:
+                self._hurried = True
+                self._wake.notify_all()
+                if not self._wake.wait(min(0.05, max(deadline - time.monotonic(), 0))) and time.monotonic() >= deadline:
+                    return False
+        return True
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Append and sync what was handed in, then stop. Safe to call twice and without start()."""
@@ -157,11 +182,12 @@ class Wal:
             batches, acks, is_closing = self._take()
             try:
                 self._write(batches, acks)
-                if self._dirty_since is not None and (is_closing or self._sync_delay() <= 0):
+                if self._dirty_since is not None and (is_closing or self._must_sync or self._sync_delay() <= 0):
                     self._sync()
             except OSError as error:
                 self._back_off(error)
             self._tell()
+            self._is_writing = False
             if is_closing and (not self._queue or self._full_reason):
                 break
         if self._file is not None:
@@ -170,10 +196,8 @@ class Wal:
     def _take(self) -> tuple[list[ingest_pb2.Batch], dict[bytes, int], bool]:
         """Wait for work; the batches that fit into one append, and all acks."""
         with self._wake:
-            while not (self._closing or self._acks or (self._queue and not self._full_reason)):
-                delay = None if self._dirty_since is None else self._sync_delay()
-                if self._full_reason:
-                    delay = min(delay, _RETRY_S) if delay is not None else _RETRY_S
+            while not (self._closing or self._hurried or (self._queue and not self._full_reason)):
+                delay = self._delay()
                 if (delay is not None and delay <= 0) or not self._wake.wait(delay):
                     break
             batches: list[ingest_pb2.Batch] = []
@@ -183,7 +207,20 @@ class Wal:
                     batches.append(self._queue.popleft())
                     size += len(batches[-1].data)
             acks, self._acks = self._acks, {}
+            self._is_writing = True
+            self._must_sync, self._hurried = self._hurried, False
             return batches, acks, self._closing
+
+    def _delay(self) -> float | None:
+        """Seconds until there is something to do without new batches; None: never."""
+        delays = []
+        if self._dirty_since is not None:
+            delays.append(self._sync_delay())
+        if self._acks:
+            delays.append(self._acks_since + _ACK_DELAY_S - time.monotonic())
+        if self._full_reason:
+            delays.append(_RETRY_S)
+        return min(delays, default=None)
 
     def _sync_delay(self) -> float:
         """Seconds until the next sync: none if the disk is fast, else up to 200 ms after the first dirty byte."""

@@ -1,0 +1,48 @@
+"""What a route needs of its next hop."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from trackd_proto.v1 import ingest_pb2
+
+
+class HopUnreachableError(ConnectionError):
+    """It does not answer or cannot take anything now. Try again later, for ever."""
+
+
+class HopRefusedError(ConnectionError):
+    """It does not want us (credential, version). Trying again soon is useless; somebody must do something."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back."""
+
+    committed: dict[bytes, int] = field(default_factory=dict)
+    """Highest seq committed, by writer."""
+    gaps: dict[bytes, int] = field(default_factory=dict)
+    """The seq expected next, by writer that must be rewound."""
+    notices: list[ingest_pb2.Notice] = field(default_factory=list)
+
+
+class Hop(Protocol):
+    """The next hop of a route. Every method raises HopUnreachableError or HopRefusedError."""
+
+    state: str
+    """What it is when it works: "connected" or "embedded"."""
+
+    async def open(self, writer_ids: Sequence[bytes]) -> dict[bytes, int]:
+        """Connect; the next seq it expects of each of these writers."""
+
+    async def send(self, batches: Sequence[ingest_pb2.Batch]) -> None:
+        """Hand over one request. Returns before it is committed."""
+
+    def answers(self) -> AsyncIterator[Answer]:
+        """What comes back, until the connection ends."""
+
+    async def alive(self, writer_ids: Sequence[bytes]) -> None:
+        """These writers' processes are alive."""
+
+    async def close(self) -> None:
+        """End the connection. Safe twice."""

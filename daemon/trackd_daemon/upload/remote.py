@@ -1,0 +1,100 @@
+"""A hub in another process, over gRPC."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import grpc
+from grpc import aio
+from trackd_proto.local import instance
+from trackd_proto.v1 import ingest_pb2
+from trackd_proto.version import VERSION
+
+from trackd_daemon.upload.hop import Answer, HopRefusedError, HopUnreachableError
+
+_TIMEOUT_S = 10.0
+_REFUSALS = (
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+)
+
+
+class RemoteHub:
+    """The next hop of a route HOST:PORT."""
+
+    state = "connected"
+
+    def __init__(self, address: str, cookie: Callable[[], bytes]) -> None:
+        self._address = address
+        self._cookie = cookie
+        self._link: instance.Link | None = None
+        self._call: Any = None
+
+    async def open(self, writer_ids: Sequence[bytes]) -> dict[bytes, int]:
+        """See Hop."""
+        await self.close()
+        try:
+            cookie = await asyncio.to_thread(self._cookie)
+            self._link = await instance.connect_to(self._address, cookie, client=f"agent/{VERSION}")
+            resume = ingest_pb2.ResumeRequest(writer_ids=list(writer_ids))
+            reply = await self._link.ingest.Resume(resume, timeout=_TIMEOUT_S)
+            self._call = self._link.ingest.Push()
+        except (instance.ImpostorError, instance.VersionMismatchError) as error:
+            raise HopRefusedError(str(error)) from error
+        except aio.AioRpcError as error:
+            raise _sorted(error) from error
+        except instance.NotReachableError as error:
+            raise HopUnreachableError(str(error)) from error
+        except (OSError, ValueError) as error:
+            raise HopRefusedError(f"cannot read the credential for {self._address}: {error}") from error
+        return {mark.writer_id: mark.committed + 1 for mark in reply.watermarks}
+
+    async def send(self, batches: Sequence[ingest_pb2.Batch]) -> None:
+        """See Hop."""
+        await self._write(ingest_pb2.PushRequest(batches=batches))
+
+    async def alive(self, writer_ids: Sequence[bytes]) -> None:
+        """See Hop."""
+        await self._write(ingest_pb2.PushRequest(live=writer_ids))
+
+    async def answers(self) -> AsyncIterator[Answer]:
+        """See Hop."""
+        call = self._call
+        try:
+            async for reply in call:
+                yield Answer(
+                    {mark.writer_id: mark.committed for mark in reply.watermarks},
+                    {gap.writer_id: gap.expected for gap in reply.gaps},
+                    list(reply.notices),
+                )
+        except aio.AioRpcError as error:
+            raise _sorted(error) from error
+        raise HopUnreachableError(f"{self._address} ended the connection")
+
+    async def close(self) -> None:
+        """See Hop."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+        link, self._link = self._link, None
+        if link is not None:
+            await link.channel.close(None)
+
+    async def _write(self, request: ingest_pb2.PushRequest) -> None:
+        call = self._call
+        if call is None:
+            raise HopUnreachableError(f"not connected to {self._address}")
+        try:
+            await call.write(request)
+        except aio.AioRpcError as error:
+            raise _sorted(error) from error
+        except (aio.UsageError, asyncio.InvalidStateError) as error:
+            raise HopUnreachableError(f"{self._address} ended the connection") from error
+
+
+def _sorted(error: aio.AioRpcError) -> ConnectionError:
+    """By what must be done about it."""
+    text = error.details() or error.code().name
+    return HopRefusedError(text) if error.code() in _REFUSALS else HopUnreachableError(text)
