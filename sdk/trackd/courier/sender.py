@@ -184,13 +184,14 @@ class Sender:
 
     async def _fresh_ticket(self, run_url: str) -> str:
         """A ticket of the hub in the daemon beside us; none for a hub elsewhere."""
-        if self._link is None or not self._link.reply.hub_url or not run_url.startswith(self._link.reply.hub_url):
+        if self._link is None:
             return ""
         try:
             reply = await self._link.control.Ticket(ingest_pb2.TicketRequest(), timeout=5)
         except aio.AioRpcError:
             return ""
-        return str(reply.ticket)
+        # Asked for, not taken from Hello: a daemon that was just spawned has no hub yet when we connect.
+        return str(reply.ticket) if run_url.startswith(reply.base_url + "/") else ""
 
     async def refresh_tickets(self) -> None:
         """Keep the links of live runs usable: finish() prints them again, days later."""
