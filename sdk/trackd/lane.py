@@ -103,6 +103,7 @@ class Lane:
         "_state",
         "_waiting",
         "_words",
+        "on_refused",
         "refused",
         "target",
         "writer_id",
@@ -118,6 +119,8 @@ class Lane:
     ) -> None:
         self._directory = directory
         self._quota = quota_bytes
+        self.on_refused: Callable[[], None] | None = None
+        """Called for every row after `close()`; may warn or raise."""
         self._begin(target, dict(start))
         _LANES.add(self)
 
@@ -284,6 +287,8 @@ class Lane:
         if self._closed:
             self.refused += 1
             self._words[spool.REFUSED] = self.refused
+            if self.on_refused is not None:
+                self.on_refused()
             return
         if step is not None:
             step = _checked_step(step)

@@ -118,18 +118,17 @@ class Run:
         if self.is_owner and self.pid == os.getpid():
             self.config.persist()
             self._lane.append(records.EXIT, ending.body())
+        self._lane.on_refused = self._on_refused
         self._lane.close()
         self.is_finished = True
-        self.__dict__["log"] = self._log_refused
         current.remove(self)
         return True
 
-    def _log_refused(self, data: Any, step: int | None = None, commit: bool | None = None) -> None:
+    def _on_refused(self) -> None:
         text = f"run {self.id} is finished: log() was called afterwards"
         if self._settings.strict:
             raise UsageError(f"{text}; call trackd.init() for a new run")
         messages.warn_once(f"{text}; such rows are not recorded, only counted", f"refused {self.id}")
-        self._lane.row(data, step, commit)
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 

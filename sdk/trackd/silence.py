@@ -1,6 +1,6 @@
 """The lane of a disabled run: it takes everything and keeps nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trackd_proto.spool import Links
@@ -13,6 +13,7 @@ class NullLane:
 
     writer_id = bytes(16)
     refused = 0
+    on_refused: Callable[[], None] | None = None
     step = 0
 
     def row(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:

@@ -106,7 +106,7 @@ def test_rows_after_the_end_are_counted_and_warned_of_once(home: Path, capsys: p
     captured, module = run.log, trackd.log
     run.finish()
     capsys.readouterr()
-    for log in (run.log, trackd.log, captured, module):
+    for log in (captured, module, run.log, trackd.log):
         log({"a": 1})
     assert capsys.readouterr().err.count("is finished") == 1
     found = written.only(home)
@@ -115,9 +115,11 @@ def test_rows_after_the_end_are_counted_and_warned_of_once(home: Path, capsys: p
 
 def test_strict_raises_after_the_end(home: Path) -> None:
     run = trackd.init(settings={"strict": True})
+    captured = run.log
     run.finish()
-    with pytest.raises(trackd.UsageError, match="finished"):
-        run.log({"a": 1})
+    for log in (captured, run.log, trackd.log):
+        with pytest.raises(trackd.UsageError, match="finished"):
+            log({"a": 1})
 
 
 def test_before_init_everything_says_what_to_do(home: Path) -> None:
