@@ -21,6 +21,7 @@ from trackd_proto.auth import NONCE_HEADER, PROOF_HEADER, http_proof, http_token
 from trackd_proto.layout import Instance, Published
 from trackd_proto.local import places
 from trackd_proto.records import TAG
+from trackd_proto.settings import Settings
 
 Params = Mapping[str, str | int | float | Sequence[str] | None]
 
@@ -30,6 +31,9 @@ _READ_S: Final = 120.0
 _RETRIES: Final = urllib3.Retry(
     total=4, backoff_factor=0.1, status_forcelist=(503,), allowed_methods=("GET",), raise_on_status=False
 )
+BROKEN: Final = urllib3.exceptions.HTTPError
+"""What reading a stream of `open` raises when the connection breaks."""
+
 _decode = msgspec.msgpack.decode
 
 
@@ -101,6 +105,12 @@ class HubClient:
                 raise
         _start(where)
         return _connect(where)
+
+    @classmethod
+    def of_settings(cls, settings: Settings, *, can_start: bool = True) -> "HubClient":
+        """The hub that these settings mean. Raises as `find`."""
+        where = places.instance(settings.home_path())
+        return cls.find(where, can_start=can_start, upstream_cookie=settings.upstream_cookie)
 
     def get(self, path: str, params: Params | None = None) -> Any:
         """The answer to GET `path` (after /api/v1). Repeats itself if the connection breaks."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, overload
 
+import msgspec
 from trackd_proto import settings
-from trackd_proto.local import places
 from trackd_proto.local.hub_client import HubClient, project_path, run_path
 
 from trackd.api import filters as grammar
@@ -59,9 +59,9 @@ class Api:
         if url is not None and token is not None:
             self._client = HubClient(url, token)
         else:
-            cookie = loaded.upstream_cookie if home is None else ""
-            where = places.instance(loaded.home_path())
-            self._client = HubClient.find(where, can_start=True, upstream_cookie=cookie)
+            if home is not None:  # that home's own hub, wherever new runs go
+                loaded = msgspec.structs.replace(loaded, upstream_cookie="")
+            self._client = HubClient.of_settings(loaded)
 
     @property
     def url(self) -> str:

@@ -4,12 +4,14 @@ A text goes to the hub as it is. A dict is wandb's dialect of MongoDB's:
 ``{"state": "finished", "config.lr": {"$lt": 0.1}}``.
 """
 
-import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 _COMPARE: Final = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<=", "$regex": "~"}
+_PLAIN: Final = re.compile(r"[\w.\-/:$@+*%]+")
 _JOIN: Final = {"$and": "and", "$or": "or"}
 _FIELDS: Final = {
     "displayName": "name", "display_name": "name", "createdAt": "created", "created_at": "created", "username": "user",
@@ -61,6 +63,8 @@ def _term(field: str, value: Any) -> str:
     if field.startswith("$"):
         raise ValueError(f"filters: unknown operator {field}; known: {_known()}")
     path = to_path(field)
+    if not _PLAIN.fullmatch(path):
+        path = _quoted(path)
     if isinstance(value, Mapping):
         return _joined(" and ", [_operation(path, operator, operand) for operator, operand in value.items()])
     return f"{path} = {_literal(value)}"
@@ -92,9 +96,19 @@ def _joined(word: str, parts: Sequence[str]) -> str:
 def _literal(value: Any) -> str:
     if isinstance(value, datetime):
         value = value.isoformat()
-    if isinstance(value, (bool, int, float, str)):
-        return json.dumps(value, ensure_ascii=False)
-    raise ValueError(f"filters: cannot compare with {value!r}: give a text, a number or a bool")
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return repr(value)
+    if isinstance(value, str):
+        return _quoted(value)
+    raise ValueError(f"filters: cannot compare with {value!r}: give a text, a finite number, a bool or None")
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _known() -> str:
