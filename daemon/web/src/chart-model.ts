@@ -34,7 +34,10 @@ export function extentX(lines: readonly Line[]): Range | null {
   let high = -Infinity;
   for (const { series } of lines) {
     if (series.n === 0) continue;
-    low = Math.min(low, series.x[0] as number, series.min_x[0] || Infinity);
+    for (const column of [series.x, series.min_x, series.max_x]) {
+      const first = column[0] as number;
+      if (first < low) low = first;
+    }
     high = Math.max(high, series.x[series.n - 1] as number);
   }
   return low <= high ? [low, high] : null;
@@ -125,8 +128,8 @@ export interface ChartFacts {
   shown: number;
   total: number;
   isSampled: boolean;
-  /** x of the first NaN, +∞ or −∞ of any line. */
-  firstNonFinite: { x: number; what: string } | null;
+  /** The first bucket of any line with NaN, +∞ or −∞ in it. */
+  firstNonFinite: { range: Range; what: string } | null;
 }
 
 export function chartFacts(lines: readonly Line[]): ChartFacts {
@@ -140,7 +143,9 @@ export function chartFacts(lines: readonly Line[]): ChartFacts {
       const flags = series.flags[i] as number;
       if (flags === 0) continue;
       const x = series.x[i] as number;
-      if (first === null || x < first.x) first = { x, what: describeFlags(flags) };
+      const isExact = (series.count[i] as number) <= 1 || i === 0;
+      const range: Range = [isExact ? x : (series.x[i - 1] as number), x];
+      if (first === null || x < first.range[1]) first = { range, what: describeFlags(flags) };
       break;
     }
   }
@@ -155,4 +160,29 @@ export function describeFlags(flags: number): string {
     [FLAG_NEG_INF, "−∞"],
   ];
   return names.filter(([bit]) => (flags & bit) !== 0).map(([, name]) => name).join(", ");
+}
+
+export interface Spike {
+  index: number;
+  /** Above the neighbours, or below. */
+  isUpper: boolean;
+}
+
+/** Buckets of [start, end) whose extreme leaves the neighbours' band by more than half of that band's height. */
+export function findSpikes(min: ArrayLike<number>, max: ArrayLike<number>, start: number, end: number): Spike[] {
+  const spikes: Spike[] = [];
+  for (let i = start; i < end; i += 1) {
+    let low = Infinity;
+    let high = -Infinity;
+    for (const neighbour of [i - 1, i + 1]) {
+      if (neighbour < start || neighbour >= end) continue;
+      low = Math.min(low, min[neighbour] as number);
+      high = Math.max(high, max[neighbour] as number);
+    }
+    if (low > high) continue;
+    const reach = (high - low) / 2;
+    if ((max[i] as number) > high + reach) spikes.push({ index: i, isUpper: true });
+    if ((min[i] as number) < low - reach) spikes.push({ index: i, isUpper: false });
+  }
+  return spikes;
 }

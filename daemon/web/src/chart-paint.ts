@@ -6,7 +6,7 @@
  */
 
 import { FLAG_NAN, FLAG_NEG_INF, FLAG_POS_INF } from "./chart-data";
-import type { Line } from "./chart-model";
+import { findSpikes, type Line } from "./chart-model";
 
 export interface Box {
   left: number;
@@ -34,7 +34,7 @@ export function paintLines(context: CanvasRenderingContext2D, frame: Frame, line
   context.lineJoin = "round";
   const isOne = highlighted !== null && lines.some((line) => line.runId === highlighted);
   const others = isOne ? lines.filter((line) => line.runId !== highlighted) : lines;
-  const envelope = lines.length > 30 ? 0.5 : 1;
+  const envelope = lines.length > 3 ? 0.55 : 1;
   for (const line of others) paintLine(context, frame, line, isOne ? 0.25 : 1, envelope, 1.5);
   for (const line of lines) if (isOne && line.runId === highlighted) paintLine(context, frame, line, 1, 1, 2.5);
   context.restore();
@@ -134,6 +134,24 @@ function paintBand(context: CanvasRenderingContext2D, frame: Frame, line: Line, 
   context.lineWidth = frame.ratio;
   context.stroke(upper);
   context.stroke(lower);
+  paintNeedles(context, frame, line, start, end, strength);
+}
+
+/** Spikes: where a bucket's extreme stands far outside of its neighbours' band it is drawn as strongly as the line. */
+function paintNeedles(context: CanvasRenderingContext2D, frame: Frame, line: Line, start: number, end: number, strength: number): void {
+  const { series } = line;
+  context.globalAlpha = Math.min(1, strength * 1.8);
+  context.lineWidth = 1.25 * frame.ratio;
+  context.beginPath();
+  for (const { index, isUpper } of findSpikes(series.min, series.max, start, end)) {
+    const x = frame.toX((isUpper ? series.max_x : series.min_x)[index] as number);
+    const from = frame.toY((isUpper ? series.min : series.max)[index] as number);
+    const to = frame.toY((isUpper ? series.max : series.min)[index] as number);
+    if (Number.isNaN(x + from + to)) continue;
+    context.moveTo(x, from);
+    context.lineTo(x, to);
+  }
+  context.stroke();
 }
 
 /** Few points are dots too: one point alone would have no line. */

@@ -8,10 +8,11 @@ export interface Section {
 /** The section of keys without a prefix. */
 export const UNGROUPED = "charts";
 
-/** Text before the first "/"; without one, everything is in one section. */
+/** Text before the first "/"; without one, before the first "." of a nested value ("acc@0.5" is not nested). */
 export function prefixOf(key: string): string {
   const slash = key.indexOf("/");
-  return slash > 0 ? key.slice(0, slash) : UNGROUPED;
+  if (slash >= 0) return slash > 0 ? key.slice(0, slash) : UNGROUPED;
+  return /^([^.]+)\.[^.\d\s]/.exec(key)?.[1] ?? UNGROUPED;
 }
 
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });

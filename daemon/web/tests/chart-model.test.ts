@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { chartFacts, extentX, extentY, hoverRows, makeLine, nearestIndex, padX, padY } from "../src/chart-model";
+import { chartFacts, extentX, extentY, findSpikes, hoverRows, makeLine, nearestIndex, padX, padY } from "../src/chart-model";
 import { makeSeries } from "./helpers";
 
 const style = { name: "run", colour: "#000", dash: [] };
@@ -75,7 +75,20 @@ describe("chartFacts", () => {
       shown: 4,
       total: 502,
       isSampled: true,
-      firstNonFinite: { x: 15, what: "+∞" },
+      firstNonFinite: { range: [15, 15], what: "+∞" },
     });
+  });
+});
+
+describe("findSpikes", () => {
+  it("finds what leaves its neighbours' band, at either end too, and leaves noise alone", () => {
+    const min = [0, 0.1, 0, -9, 0.1, 0];
+    const max = [1, 1.2, 7, 1, 1.1, 5];
+    expect(findSpikes(min, max, 0, 6)).toEqual([
+      { index: 2, isUpper: true },
+      { index: 3, isUpper: false },
+      { index: 5, isUpper: true },
+    ]);
+    expect(findSpikes([0], [1], 0, 1)).toEqual([]);
   });
 });

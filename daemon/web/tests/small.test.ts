@@ -68,10 +68,12 @@ describe("nested values", () => {
 
 describe("groupKeys", () => {
   it("makes sections by prefix, unprefixed first, in natural order", () => {
-    expect(groupKeys(["val/b", "layer10/w", "loss", "layer2/w", "val/a", "/odd"])).toEqual([
-      { name: "charts", keys: ["/odd", "loss"] },
+    expect(groupKeys(["val/b", "layer10/w", "loss", "layer2/w", "val/a", "/odd", "cpu.load", "acc@0.5", "m.x/y"])).toEqual([
+      { name: "charts", keys: ["/odd", "acc@0.5", "loss"] },
+      { name: "cpu", keys: ["cpu.load"] },
       { name: "layer2", keys: ["layer2/w"] },
       { name: "layer10", keys: ["layer10/w"] },
+      { name: "m.x", keys: ["m.x/y"] },
       { name: "val", keys: ["val/a", "val/b"] },
     ]);
   });

@@ -25,9 +25,9 @@ export interface ChartCardProps {
   isLarge?: boolean;
 }
 
-/** About one bucket per 3 pixels, in steps, so that charts of nearly one width share a request. */
+/** About one bucket per 2 pixels, in steps, so that charts of nearly one width share a request. */
 function bucketsFor(width: number, runs: number): number {
-  const perBucket = runs > 30 ? 4 : 2.5;
+  const perBucket = runs > 30 ? 4 : 2;
   return Math.min(800, Math.max(100, Math.round(width / perBucket / 50) * 50));
 }
 
@@ -78,13 +78,13 @@ export function ChartCard(props: ChartCardProps): JSX.Element {
         {isEmpty && <p class="chart-empty">No points{isZoomed ? " in this range" : ""}</p>}
         {!model.isAnswered.value && !model.error.value && <p class="chart-empty">Loading…</p>}
       </div>
-      <ChartFoot facts={facts.value} error={model.error.value} xAxis={scope.view.xAxis.value} isLog={scope.view.isLog.value} lines={model.lines.value} />
+      <ChartFoot facts={facts.value} error={model.error.value} xAxis={scope.view.xAxis.value} isLog={scope.view.isLog.value} lines={model.lines.value} onZoom={(range) => (xRange.value = range)} />
       {isLarge && <ValuesTable lines={model.lines.value} />}
     </figure>
   );
 }
 
-function ChartFoot(props: { facts: ChartFacts; error: string | null; xAxis: string; isLog: boolean; lines: readonly Line[] }): JSX.Element {
+function ChartFoot(props: { facts: ChartFacts; error: string | null; xAxis: string; isLog: boolean; lines: readonly Line[]; onZoom: (range: Range) => void }): JSX.Element {
   const { facts, error } = props;
   const isBelowLog = props.isLog && props.lines.some(({ series }) => series.min.some((value) => value <= 0));
   return (
@@ -96,12 +96,25 @@ function ChartFoot(props: { facts: ChartFacts; error: string | null; xAxis: stri
         </span>
       )}
       {isBelowLog && <span class="warn">values ≤ 0 are not on a log axis</span>}
-      {facts.firstNonFinite && (
-        <span class="warn">
-          {facts.firstNonFinite.what} at {formatX(props.xAxis, facts.firstNonFinite.x)}
-        </span>
-      )}
+      {facts.firstNonFinite && <NonFinite {...facts.firstNonFinite} xAxis={props.xAxis} onZoom={props.onZoom} />}
     </div>
+  );
+}
+
+/** Where the first NaN or infinity is; inside a bucket, a way to look closer. */
+function NonFinite(props: { range: Range; what: string; xAxis: string; onZoom: (range: Range) => void }): JSX.Element {
+  const { range, what } = props;
+  if (range[0] === range[1]) {
+    return (
+      <span class="warn">
+        {what} at {formatX(props.xAxis, range[0])}
+      </span>
+    );
+  }
+  return (
+    <button type="button" class="link warn" title="Zoom in on it" onClick={() => props.onZoom(range)}>
+      {what} before {formatX(props.xAxis, range[1])}
+    </button>
   );
 }
 

@@ -33,8 +33,8 @@ export function RunsTable({ state }: { state: ProjectState }): JSX.Element {
   useEffect(() => list.show(start, end), [start, end, list.revision.value]);
 
   const shown = columns.value;
-  const template = ["minmax(190px, 1.6fr)", ...shown.map((path) => `minmax(${widthOf(path)}px, 1fr)`)].join(" ");
-  const width = 190 + shown.reduce((sum, path) => sum + widthOf(path), 0);
+  const template = ["minmax(170px, 1.6fr)", ...shown.map((path) => `minmax(${widthOf(path)}px, 1fr)`)].join(" ");
+  const width = 170 + shown.reduce((sum, path) => sum + widthOf(path), 0);
   const style = { gridTemplateColumns: template, minWidth: `${width}px` };
   const rows: JSX.Element[] = [];
   for (let index = start; index < end; index += 1) rows.push(<Row key={index} index={index} state={state} style={style} columns={shown} />);

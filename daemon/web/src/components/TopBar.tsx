@@ -5,6 +5,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import { formatDuration } from "../format";
 import { lastChangeMs, liveStatus, paintLagMs } from "../state/live";
+import { session } from "../state/session";
 import { themeChoice, type ThemeChoice } from "../state/prefs";
 import { Icon, type IconName } from "./icons";
 
@@ -17,7 +18,7 @@ export function TopBar({ children }: { children?: ComponentChildren }): JSX.Elem
         </a>
         {children}
       </nav>
-      <LiveBadge />
+      {session.value === "open" && <LiveBadge />}
       <ThemeButton />
     </header>
   );

@@ -15,7 +15,7 @@ import { storedSignal } from "../state/prefs";
 import { ProjectState } from "../state/project";
 import { SHOWN_CHOICES } from "../state/shown-runs";
 
-const tableShare = storedSignal("trackd_table_share", 0.4);
+const tableShare = storedSignal("trackd_table_share", 0.45);
 
 export function ProjectPage({ project }: { project: string }): JSX.Element {
   const state = useMemo(() => new ProjectState(project), [project]);

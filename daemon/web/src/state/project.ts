@@ -16,7 +16,7 @@ import { Throttle } from "./throttle";
 import { makeViewState } from "./view";
 
 const COLOURS_KEPT = 2000;
-const DEFAULT_COLUMNS = ["state", "created", "duration", "tags"];
+const DEFAULT_COLUMNS = ["state", "created", "duration"];
 const DEFAULT_EXTRA = { config: 3, summary: 3 };
 
 export class ProjectState {
@@ -133,7 +133,7 @@ export function defaultColumns(catalogue: readonly Column[]): string[] {
       .sort((a, b) => b.runs - a.runs || Number(b.type === "number") - Number(a.type === "number"))
       .slice(0, DEFAULT_EXTRA[kind])
       .map((column) => column.path);
-  return [...DEFAULT_COLUMNS, ...best("config"), ...best("summary")];
+  return [...DEFAULT_COLUMNS, ...best("summary"), ...best("config"), "tags"];
 }
 
 export function makeColourBook(project: string): ColourBook {
