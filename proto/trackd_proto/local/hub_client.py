@@ -28,6 +28,8 @@ Params = Mapping[str, str | int | float | Sequence[str] | None]
 _MSGPACK: Final = "application/msgpack"
 _CONNECT_S: Final = 5.0
 _READ_S: Final = 120.0
+_START_S: Final = 60.0
+"""A hub opens its store within seconds; recovery after a crash may take longer."""
 _RETRIES: Final = urllib3.Retry(
     total=4, backoff_factor=0.1, status_forcelist=(503,), allowed_methods=("GET",), raise_on_status=False
 )
@@ -46,6 +48,10 @@ class HubError(Exception):
 
 class NoHubError(HubError, ConnectionError):
     """No hub answers."""
+
+
+class NotReadyError(NoHubError):
+    """A daemon runs and has no hub, or not yet."""
 
 
 class HubAuthError(HubError, PermissionError):
@@ -100,10 +106,13 @@ class HubClient:
         where = where or places.instance()
         try:
             return _connect(where)
+        except NotReadyError:
+            _wait_for_hub(where)
         except NoHubError:
-            if not can_start or _is_agent_only(where):
+            if not can_start:
                 raise
-        _start(where)
+            _start(where)
+            _wait_for_hub(where)
         return _connect(where)
 
     @classmethod
@@ -203,18 +212,9 @@ def _connect(where: Instance) -> HubClient:
             f"{where.published} or {where.cookie} is damaged: run `trackd stop`, then `trackd open`"
         ) from error
     if not published.http_url:
-        raise NoHubError(_no_http(published))
+        raise NotReadyError(f"the daemon here (pid {published.pid}) serves no dashboard: look at `trackd status`")
     _challenge(published.http_url, cookie)
     return HubClient(published.http_url, http_token(cookie))
-
-
-def _no_http(published: Published) -> str:
-    if "hub" in published.role:
-        return f"the hub (pid {published.pid}) is not ready yet, or serves no HTTP: look at `trackd status`"
-    return (
-        "the daemon here is an agent without a hub: open the dashboard on the machine of its upstream, or install the "
-        "hub with `pip install 'trackd[hub]'` and unset TRACKD_UPSTREAM"
-    )
 
 
 def _challenge(url: str, cookie: bytes) -> None:
@@ -235,12 +235,14 @@ def _challenge(url: str, cookie: bytes) -> None:
         raise HubAuthError(f"what listens on {url} is not this user's hub; nothing was sent to it: run `trackd status`")
 
 
-def _is_agent_only(where: Instance) -> bool:
-    """A daemon that is meant to have no hub runs here: starting it again would not bring one."""
-    from trackd_proto.local import instance  # noqa: PLC0415  (loads gRPC)
+def _wait_for_hub(where: Instance) -> None:
+    """A daemon opens its hub after it is ready for its trainers: wait for that. Raises NoHubError if it has none."""
+    from trackd_proto.local import hub_start  # noqa: PLC0415  (loads gRPC, which is seldom needed here)
 
-    published = instance.read_published(where)
-    return published is not None and not published.http_url and instance.is_listening(where)
+    try:
+        hub_start.wait(where, _START_S)
+    except ConnectionError as error:
+        raise NoHubError(str(error)) from error
 
 
 def _start(where: Instance) -> None:
