@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from trackd_daemon.errors import QueryError
-from trackd_daemon.store import filters, reads, tables
+from trackd_daemon.store import filters, reads, steps, tables
 from trackd_daemon.store.catalog_write import find_project
 from trackd_daemon.store.filter_sql import Operand, Paths, compile_filter
 
@@ -154,7 +154,7 @@ def columns(con: Connection, project: str) -> list[Json]:
         sa.select(k.c.name, *counted(s))
         .join(k, k.c.key_no == s.c.key_no)
         .join(r, r.c.run_no == s.c.run_no)
-        .where(*mine, k.c.stream == "default")
+        .where(*mine, s.c.lane_no % 4 != steps.SYSTEM_LANE)
         .group_by(s.c.key_no)
     )
     for row in automatic:

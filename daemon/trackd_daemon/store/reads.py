@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from trackd_daemon.store import decode, tables
+from trackd_daemon.store import decode, steps, tables
 from trackd_daemon.store.catalog_write import load_lanes
 
 Json = dict[str, Any]
@@ -67,7 +67,7 @@ def _facts(con: Connection, run_nos: Sequence[int]) -> dict[int, _Facts]:
         for run_no, name, value, order in con.execute(
             sa.select(s.c.run_no, k.c.name, s.c.value, s.c.ord)
             .join(k, k.c.key_no == s.c.key_no)
-            .where(s.c.run_no.in_(some), k.c.stream == "default")
+            .where(s.c.run_no.in_(some), s.c.lane_no % 4 != steps.SYSTEM_LANE)
         ):
             result[run_no].automatic.append((name, value, order))
         for run_no, part, path, value, order, deleted in con.execute(
@@ -163,7 +163,7 @@ def keys(con: Connection, run_no: int, stream: str) -> list[Json]:
     rows = con.execute(
         sa.select(k.c.name, s.c.count, s.c.numbers, s.c.min, s.c.max, s.c.value, s.c.lane_no, s.c.step)
         .join(k, k.c.key_no == s.c.key_no)
-        .where(s.c.run_no == run_no, k.c.stream == stream)
+        .where(s.c.run_no == run_no, (s.c.lane_no % 4 == steps.SYSTEM_LANE) == (stream == "system"))
     ).all()
     return sorted(
         (

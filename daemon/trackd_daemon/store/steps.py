@@ -1,8 +1,8 @@
 """Displayed steps. Pure.
 
 A row logged without a step stores its ordinal in (attempt, writer). Its displayed step is base(attempt) + ordinal;
-base is 0 for the first attempt (by start) that has rows before it nowhere, else one more than the greatest displayed step of all
-earlier attempts. It is resolved when read, so that no answer depends on which attempt's data arrived first.
+base is 0 for the first attempt that has rows (attempts in order of their start), for a later one it is one more than the
+greatest displayed step of all before it. It is resolved when read, so that no answer depends on which attempt's data arrived first.
 
 A *lane* is one writer's rows of one kind: lane_no = writer_no * 4 + index of the kind.
 """
@@ -14,6 +14,9 @@ from typing import Final
 from trackd_proto import records
 
 _LANE_KINDS: Final = {records.ROW: 0, records.ROW_ORDINAL: 1, records.SYSTEM: 2}
+SYSTEM_LANE: Final = 2
+"""lane_no % 4 of system metrics: tells the streams apart without a look at the key (a join that the database would begin
+with the thousands of keys of other runs)."""
 _BY_INDEX: Final = {index: kind for kind, index in _LANE_KINDS.items()}
 
 
