@@ -2,20 +2,24 @@
 
 import asyncio
 import contextlib
+import os
 import random
+import stat
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
 from grpc import aio
-from trackd.courier.lanes import SpoolLane
-from trackd.courier.tail import Item
 from trackd_proto import layout, limits, spool
 from trackd_proto.local import instance
 from trackd_proto.v1 import ingest_pb2
 from trackd_proto.version import VERSION
+
+from trackd.courier.lanes import SpoolLane
+from trackd.courier.tail import Item
 
 _LIVE_S: Final = 5.0
 _TICKET_S: Final = 600.0
@@ -212,10 +216,27 @@ def announce(lane: SpoolLane, run_url: str, project_url: str, ticket: str) -> No
     suffix = f"#ticket={ticket}" if ticket else ""
     text = f"trackd: run {lane.target.name or lane.target.run_id} of {lane.target.project}: {run_url}{suffix}\n"
     try:
-        with open(f"/proc/{lane.owner.pid}/fd/2", "w", encoding="utf-8") as terminal:  # noqa: PTH123
-            terminal.write(text)
-    except OSError as error:
-        print(f"courier: cannot print on the trainer's terminal: {error.strerror}", file=sys.stderr)
+        _write_to_stderr(lane.owner.pid, text.encode())
+    except (OSError, ValueError) as error:
+        print(f"courier: cannot print on the trainer's terminal: {error}", file=sys.stderr)
+
+
+def _write_to_stderr(pid: int, text: bytes) -> None:
+    """A line on another process's standard error: a terminal, a pipe, or a file that is being appended to.
+
+    In a file written at an offset (`2> log`) the trainer's next line would land on top of ours, or ours on its lines:
+    there only finish() prints the links.
+    """
+    flags = Path(f"/proc/{pid}/fdinfo/2").read_text(encoding="ascii").split("flags:")[1].split()[0]
+    target = f"/proc/{pid}/fd/2"
+    if stat.S_ISREG(os.stat(target).st_mode) and not int(flags, 8) & os.O_APPEND:  # noqa: PTH116
+        return
+    # Never O_CREAT or O_TRUNC: the file is the user's. O_NONBLOCK: a full pipe nobody reads is not waited for.
+    descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        os.write(descriptor, text)
+    finally:
+        os.close(descriptor)
 
 
 def _items(lane: SpoolLane) -> Iterator[Item]:
