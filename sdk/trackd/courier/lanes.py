@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Final
 
+from trackd_proto import limits, spool, version
+
 from trackd import spool as files
 from trackd.courier.delivery import Flight
 from trackd.courier.owner import Owner
 from trackd.courier.tail import Item, Position, Tail
-from trackd_proto import limits, spool, version
 
 WINDOW_BYTES: Final = 8 * limits.MIB
 BATCH_BYTES: Final = 512 * limits.KIB
@@ -108,7 +109,10 @@ class SpoolLane:
         following = number + 1
         if self._prepared >= following or self.is_over() or not self.has_files:
             return
-        current = (self.path.parent / spool.chunk_name(self.path.stem, number)).stat().st_size
+        try:
+            current = (self.path.parent / spool.chunk_name(self.path.stem, number)).stat().st_size
+        except FileNotFoundError:
+            return  # the lane is just being made
         if offset < current * _PREPARE_AT and number == 0:
             return
         now = time.monotonic()

@@ -11,15 +11,17 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Final
+
+from trackd_proto import layout
+from trackd_proto.compress import Compressor
 
 from trackd.courier.lanes import SpoolLane
 from trackd.courier.offline import OfflineFile
 from trackd.courier.sender import Sender
 from trackd.courier.session import ServedSession
-from trackd_proto import layout
-from trackd_proto.compress import Compressor
 
 _ACTIVE_S: Final = 0.005
 _IDLE_S: Final = 0.02
@@ -28,6 +30,9 @@ _IDLE_AFTER_S: Final = 2.0
 _ORPHAN_SCAN_S: Final = 10.0
 _GIVE_UP_S: Final = 600.0
 """Without a trainer and without a daemon for this long the courier leaves; the next one adopts the spool."""
+
+
+_AFTER_CRASH_S: Final = 1.0
 
 
 class Courier:
@@ -165,10 +170,18 @@ def main(arguments: list[str]) -> None:
     session = ServedSession.claim(directory)
     if session is None:
         return  # another courier was faster
-    log = os.open(directory.parent.parent / "courier.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = os.open(where.directory / "courier.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(log, 2)
     gc.freeze()
-    asyncio.run(Courier(where, [session]).serve())
+    while session is not None:
+        try:
+            asyncio.run(Courier(where, [session]).serve())
+            return
+        except Exception:  # a bug of ours: what is in the spool is still there, so begin again from it
+            traceback.print_exc()
+            session.close(is_done=False)
+            time.sleep(_AFTER_CRASH_S)
+            session = ServedSession.claim(directory)
 
 
 async def _adopt(where: layout.Instance) -> bool:

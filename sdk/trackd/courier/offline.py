@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 from typing import Final
 
-from trackd.courier.lanes import SpoolLane
-from trackd.courier.tail import Item
 from trackd_proto import segment
 from trackd_proto.compress import Compressor
 from trackd_proto.v1 import ingest_pb2
+
+from trackd.courier.lanes import SpoolLane
+from trackd.courier.tail import Item
 
 _SYNC_S: Final = 0.2
 _RETRY_S: Final = 1.0

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from trackd_proto import records, spool, version
+
 from trackd.courier.lanes import SpoolLane, UnreadableHeadError
 from trackd.courier.owner import Owner
 from trackd.lane import Lane
-from trackd_proto import records, spool, version
 
 _LOCK_NAME: Final = "courier.lock"
 

@@ -7,13 +7,13 @@ import gc
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from trackd.lane import Lane
-
 from trackd_proto import batch, limits, records, spool
 
 from .spooling import START, TARGET, make_lane, read_items, read_records, read_rows, writers
@@ -228,6 +228,8 @@ def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
 
     i = 0
     thread = threading.Thread(target=interrupter)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
     while hits < interrupts:
         try:
             if hits == 0 and not thread.is_alive():
@@ -244,6 +246,7 @@ def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
             stop.set()
             thread.join()
             time.sleep(0.001)
+            sys.setswitchinterval(interval)
             return returned, hits
         except KeyboardInterrupt:
             continue
@@ -318,4 +321,4 @@ def test_a_lane_for_another_target(tmp_path: Path) -> None:
         tmp_path, spool.Target("offline", "h:1", "ü", "x", "/d", "main", "b" * 32, 2, True, "name"), START, 1 << 20
     )
     assert writers(tmp_path)[other.writer_id].project == "ü"
-    assert TARGET != other.target
+    assert other.target != TARGET
