@@ -14,6 +14,9 @@ from pathlib import Path
 
 from sdk.spooling import make_lane, read_rows
 from sdk.test_lane import interrupt_loop
+from trackd_proto import batch, records, segment
+from trackd_proto.compress import Decompressor
+from trackd_proto.v1 import ingest_pb2
 
 FORK_TRAINER = """
 import os, random, signal, sys, threading, time
@@ -138,10 +141,6 @@ def forks(count: int) -> str:
 
 def offline_rows(home: Path, run_dir: Path) -> list[dict]:
     """All rows in the .wal files of a run directory, waiting for the courier to leave first."""
-    from trackd_proto import batch, records, segment
-    from trackd_proto.compress import Decompressor
-    from trackd_proto.v1 import ingest_pb2
-
     deadline = time.monotonic() + 120
     while list(home.glob("*/spool/*")) and time.monotonic() < deadline:
         time.sleep(0.1)

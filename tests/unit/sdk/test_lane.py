@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import os
 import random
 import signal
@@ -216,40 +217,44 @@ def test_log_from_a_finalizer_inside_log(lane: Lane, tmp_path: Path) -> None:
 def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
     """Log in a loop that is hit by asynchronous exceptions; the numbers whose log() returned, and how many hit."""
     returned: list[int] = []
-    hits = 0
-    main = threading.get_ident()
-    stop = threading.Event()
+    hits: list[int] = []
+    numbers = itertools.count(1)
+    main = ctypes.c_ulong(threading.get_ident())
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
     def interrupter() -> None:
-        while not stop.is_set():
-            raise_in(ctypes.c_ulong(main), ctypes.py_object(KeyboardInterrupt))
+        begin.wait()
+        while len(hits) < interrupts:
+            raise_in(main, ctypes.py_object(KeyboardInterrupt))
             time.sleep(random.random() * 0.0001)
 
-    i = 0
+    begin = threading.Event()
     thread = threading.Thread(target=interrupter)
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    while hits < interrupts:
+    sys.setswitchinterval(1e-5)  # so that the other thread gets its turn anywhere in here
+    thread.start()
+
+    def work() -> None:
+        while thread.is_alive():
+            try:
+                while thread.is_alive():
+                    number = next(numbers)
+                    lane.row({"i": number})
+                    returned.append(number)
+            except KeyboardInterrupt:
+                hits.append(1)
+
+    while True:  # an exception can also hit the handling of another one
         try:
-            if hits == 0 and not thread.is_alive():
-                thread.start()
-            while hits < interrupts:
-                i += 1
-                number = i
-                lane.row({"i": number})
-                returned.append(number)
-        except KeyboardInterrupt:
-            hits += 1
-    while True:
-        try:
-            stop.set()
+            begin.set()
+            work()
             thread.join()
             time.sleep(0.001)
-            sys.setswitchinterval(interval)
-            return returned, hits
+            break
         except KeyboardInterrupt:
             continue
+    sys.setswitchinterval(interval)
+    return returned, len(hits)
 
 
 def test_keyboard_interrupts_anywhere_inside_log(lane: Lane, tmp_path: Path) -> None:
