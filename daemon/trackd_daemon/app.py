@@ -105,7 +105,7 @@ async def _run(options: roles.Options, readiness: _Readiness) -> int:
         with contextlib.suppress(ValueError, OSError):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         readiness.ready()
-        _log.info("trackd %s is ready: %s", daemon.role, daemon.where.directory)
+        _log.info("trackd %s is ready: %s", options.role, daemon.where.directory)
         await stopping
         _log.info("stopping")
     finally:

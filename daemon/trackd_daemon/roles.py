@@ -29,7 +29,8 @@ from trackd_daemon.upload.hop import Hop
 from trackd_daemon.upload.local import LocalHub, NoHub
 from trackd_daemon.upload.remote import RemoteHub
 from trackd_daemon.upload.route import Route
-from trackd_daemon.wal import files, log, quota, recovery
+from trackd_daemon.wal import files, log, quota, reader, recovery
+from trackd_daemon.wal.state import Position
 
 if TYPE_CHECKING:
     from trackd_daemon.http.server import HttpServer
@@ -99,7 +100,7 @@ class Daemon:
         self._sessions = Sessions()
         self._ledger = marks.Ledger()
         self._wal: log.Wal | None = None
-        self._durable_end = log.Position(0, 0)
+        self._durable_end = Position(0, 0)
         self._routes: dict[str, Route] = {}
         self._hub: HubParts | None = None
         self._hub_start: asyncio.Task[None] | None = None
@@ -198,8 +199,10 @@ class Daemon:
         if route is None:
             if name == EMBEDDED and self._is_hub_starting():
                 return None
-            assert self._wal is not None
-            route = Route(name, self._hop(name), self._wal, self._ledger, self._on_committed, self._on_notice)
+            wal = self._wal
+            assert wal is not None
+            source = reader.RouteReader(wal.directory, name, lambda: wal.segments)
+            route = Route(name, self._hop(name), source, self._ledger, self._on_committed, self._on_notice)
             self._routes[name] = route
             route.durable(self._durable_end)
             route.start()

@@ -1,10 +1,12 @@
-"""What a route needs of its next hop."""
+"""What a route needs of the log behind it and of the next hop before it."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from trackd_proto.v1 import ingest_pb2
+
+from trackd_daemon.wal.state import Position
 
 
 class HopUnreachableError(ConnectionError):
@@ -24,6 +26,19 @@ class Answer:
     gaps: dict[bytes, int] = field(default_factory=dict)
     """The seq expected next, by writer that must be rewound."""
     notices: list[ingest_pb2.Notice] = field(default_factory=list)
+
+
+class Source(Protocol):
+    """The durable part of the log, as far as one route is concerned; a cursor that one thread at a time uses."""
+
+    def read(self, end: Position, max_bytes: int) -> tuple[list[ingest_pb2.Batch], bool]:
+        """Batches from the cursor on, of about `max_bytes`; True: everything before `end` has been read."""
+
+    def rewind(self) -> None:
+        """Go back to the oldest record there is."""
+
+    def close(self) -> None:
+        """Release what is held. Safe twice."""
 
 
 class Hop(Protocol):

@@ -14,9 +14,8 @@ from trackd_proto.v1 import ingest_pb2
 
 from trackd_daemon.ingest.marks import Ledger, Marks
 from trackd_daemon.upload.delivery import Delivery, Hole
-from trackd_daemon.upload.hop import Answer, Hop, HopRefusedError, HopUnreachableError
-from trackd_daemon.wal.log import Position, Wal
-from trackd_daemon.wal.reader import RouteReader
+from trackd_daemon.upload.hop import Answer, Hop, HopRefusedError, HopUnreachableError, Source
+from trackd_daemon.wal.state import Position
 
 _REQUEST_BYTES: Final = 2 * MIB
 _FIRST_RETRY_S: Final = 0.5
@@ -31,7 +30,7 @@ class Route:
         self,
         name: str,
         hop: Hop,
-        wal: Wal,
+        source: Source,
         ledger: Ledger,
         on_committed: Callable[[Mapping[bytes, int]], None],
         on_notice: Callable[[ingest_pb2.Notice], None],
@@ -41,12 +40,11 @@ class Route:
         self.reason = ""
         self.last_contact_us = 0.0
         self._hop = hop
-        self._wal = wal
         self._ledger = ledger
         self._on_committed = on_committed
         self._on_notice = on_notice
         self._delivery = Delivery()
-        self._reader = RouteReader(wal.directory, name)
+        self._source = source
         self._durable_end = Position(0, 0)
         self._has_news = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -67,7 +65,7 @@ class Route:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await self._hop.close()
-        self._reader.close()
+        self._source.close()
 
     def durable(self, end: Position) -> None:
         """More of the log is durable."""
@@ -169,31 +167,31 @@ class Route:
         """Send the next request; False if there is nothing to send."""
         if self._must_rewind:
             self._must_rewind = False
-            self._reader.rewind()
+            self._source.rewind()
         end = self._durable_end
         if end.segment_no == 0:
             return False  # nothing is known to be durable yet
         marks = {
             w: m.durable for w, m in self._ledger.writers.items() if m.route == self.name and m.committed < m.durable
         }
-        read = await asyncio.to_thread(self._reader.read, self._wal.segments, end, _REQUEST_BYTES)
+        batches, at_end = await asyncio.to_thread(self._source.read, end, _REQUEST_BYTES)
         if self._must_rewind:
             return True  # a gap came meanwhile
         outgoing: list[ingest_pb2.Batch] = []
-        for batch in read.batches:
+        for batch in batches:
             default = self._ledger.marks(batch.writer_id).committed + 1
             is_wanted, hole = self._delivery.admit(batch.writer_id, batch.first_seq, batch.count, default)
             if hole is not None:
                 outgoing.append(self._loss(batch.writer_id, hole))
             if is_wanted:
                 outgoing.append(batch)
-        if read.at_end:
+        if at_end:
             outgoing += self._missing_tails(marks)
         if outgoing:
             tops = {batch.writer_id: batch.first_seq + batch.count - 1 for batch in outgoing}
             self._delivery.sent(tops, sum(len(batch.data) for batch in outgoing))
             await self._hop.send(outgoing)
-        return not read.at_end
+        return not at_end
 
     def _missing_tails(self, durable: Mapping[bytes, int]) -> list[ingest_pb2.Batch]:
         """Losses at the end of a writer's stream: the log was read to its end and did not hold them."""

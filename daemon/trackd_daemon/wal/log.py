@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from trackd_proto import segment
 from trackd_proto.compress import Compressor
@@ -25,6 +25,7 @@ from trackd_proto.v1 import ingest_pb2
 from trackd_daemon.wal import files, frames
 from trackd_daemon.wal.quota import Quota
 from trackd_daemon.wal.recovery import Recovered
+from trackd_daemon.wal.state import Position
 
 SEGMENT_BYTES: Final = 64 * MIB
 _UNSYNCED_BYTES: Final = 8 * MIB
@@ -38,13 +39,6 @@ _CHECK_DISK_S: Final = 5.0
 _SMALL_BYTES: Final = 128
 _RESERVE_BYTES: Final = 1 * MIB
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class Position(NamedTuple):
-    """A place in the log."""
-
-    segment_no: int
-    offset: int
 
 
 @dataclass(slots=True)

@@ -1,31 +1,24 @@
 """Reads the durable part of the log in order, for one route. Memory does not depend on how much there is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 from trackd_proto import segment
 from trackd_proto.v1 import ingest_pb2
 
 from trackd_daemon.wal import files
-from trackd_daemon.wal.log import Position
-
-
-class Read(NamedTuple):
-    """One read."""
-
-    batches: list[ingest_pb2.Batch]
-    at_end: bool
-    """Everything durable has been read."""
+from trackd_daemon.wal.state import Position
 
 
 class RouteReader:
     """A cursor over the log. Used by one thread at a time."""
 
-    def __init__(self, directory: Path, route: str) -> None:
+    def __init__(self, directory: Path, route: str, segments: Callable[[], Sequence[int]]) -> None:
+        """`segments`: the numbers of the segments that exist, ascending."""
         self._directory = directory
+        self._segments = segments
         self._route = route
         self._position = Position(0, 0)
         self._file: files.SegmentReader | None = None
@@ -35,14 +28,14 @@ class RouteReader:
         self.close()
         self._position = Position(0, 0)
 
-    def read(self, segments: Sequence[int], end: Position, max_bytes: int) -> Read:
+    def read(self, end: Position, max_bytes: int) -> tuple[list[ingest_pb2.Batch], bool]:
         """Batches of this route between the cursor and `end`, of about `max_bytes` of records, and go on behind them.
 
-        `segments`: the numbers that exist, ascending.
+        True: everything before `end` has been read.
         """
         batches: list[ingest_pb2.Batch] = []
         size = 0
-        for number in segments:
+        for number in self._segments():
             if number < self._position.segment_no:
                 continue
             if number > end.segment_no:
@@ -54,8 +47,8 @@ class RouteReader:
                 batches.append(batch)
                 size += max(batch.raw_bytes, len(batch.data))
                 if size >= max_bytes:
-                    return Read(batches, at_end=False)
-        return Read(batches, at_end=True)
+                    return batches, False
+        return batches, True
 
     def close(self) -> None:
         """Release the descriptor."""
@@ -63,7 +56,7 @@ class RouteReader:
             self._file.close()
             self._file = None
 
-    def _batches(self, number: int, end: Position):  # type: ignore[no-untyped-def]
+    def _batches(self, number: int, end: Position) -> Iterator[ingest_pb2.Batch]:
         try:
             if self._file is None:
                 self._file = files.SegmentReader(files.path_of(self._directory, number))

@@ -6,10 +6,18 @@ segments may go.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from trackd_daemon.wal.frames import Checkpoint
 
 _FORGET_US = 24 * 3600 * 1_000_000
+
+
+class Position(NamedTuple):
+    """A place in the log."""
+
+    segment_no: int
+    offset: int
 
 
 @dataclass(slots=True)
