@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,18 @@ def blocks(name: str, *languages: str) -> list[tuple[str, str]]:
     return [(language, body) for language, body in FENCE.findall(text) if language in languages]
 
 
+def environment() -> dict[str, str]:
+    """The shell of somebody whose virtual environment is active."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "BROWSER": "true"}
+
+
 def run(command: list[str], directory: Path) -> str:
     """What it printed. Fails the test if it fails."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command,
         cwd=directory,
-        env={**os.environ, "PATH": path, "BROWSER": "true"},
+        env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -36,6 +42,19 @@ def run(command: list[str], directory: Path) -> str:
     )
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
     return done.stdout
+
+
+def typed(line: str, directory: Path) -> str:
+    """What a line printed. A reader types more slowly than a test: what asks for a run waits until its daemon, which
+    may have been started by the line before, has it."""
+    if line.startswith("trackd ls"):
+        deadline = time.monotonic() + 30
+        while subprocess.run(
+            ["trackd", *line.split()[1:]], env=environment(), capture_output=True, check=False
+        ).returncode:
+            assert time.monotonic() < deadline, f"{line} still fails"
+            time.sleep(0.2)
+    return run(["sh", "-ec", line], directory)
 
 
 @pytest.mark.parametrize("readme", READMES)
@@ -51,7 +70,7 @@ def test_what_it_says_works(readme: str, trackd_home: Path, tmp_path: Path) -> N
                 if line.startswith("./scripts/"):
                     assert os.access(ROOT / line, os.X_OK), f"{line} cannot be run"
                 else:
-                    printed += run(["sh", "-ec", line], tmp_path)
+                    printed += typed(line, tmp_path)
     assert re.search(r"\bfinished 0\.1 0\.\d+ 50\b", printed), printed
 
 
