@@ -57,8 +57,13 @@ def split(data: bytes | memoryview) -> Iterator[memoryview]:
 
 def decode_all(data: bytes, count: int) -> list[list[Any]]:
     """All records of a batch, decoded at once. Raises msgspec.DecodeError if any of them is bad."""
+    return decode_items(data, count)[1::2]
+
+
+def decode_items(data: bytes, count: int) -> list[Any]:
+    """Lengths and records of a batch in turn: [length, record, length, record, ...]. Raises msgspec.DecodeError."""
     items: list[Any] = _decode(_ARRAY32.pack(0xDD, 2 * count) + data)
-    return items[1::2]
+    return items
 
 
 def decode_one(record: bytes | memoryview) -> Any:

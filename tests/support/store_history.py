@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-
 from trackd_daemon.model import Batch
 from trackd_proto import batch as framing
 from trackd_proto import records

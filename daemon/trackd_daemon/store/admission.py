@@ -34,16 +34,13 @@ class Take:
     """First seq that is new to some store; the batch's records before it are duplicates everywhere."""
 
     @property
-    def skip(self) -> int:
-        """Records at the head of the batch that every store has."""
-        return self.first_seq - self.batch.first_seq
-
-    @property
     def next_seq(self) -> int:
+        """Seq after the last."""
         return self.batch.next_seq
 
     @property
     def count(self) -> int:
+        """Records that some store needs."""
         return self.batch.next_seq - self.first_seq
 
 
@@ -79,11 +76,6 @@ def plan(positions: Mapping[bytes, Position], batches: Iterable[Batch]) -> list[
         elif batch.next_seq > expected:
             entry.takes.append(Take(batch, max(expected, batch.first_seq)))
     return list(plans.values())
-
-
-def rest(take: Take, next_seq: int) -> int:
-    """How many records at the head of `take` a store that expects `next_seq` already has."""
-    return min(max(next_seq - take.first_seq, 0), take.count)
 
 
 def by_writer(batches: Sequence[Batch]) -> list[list[Batch]]:

@@ -92,6 +92,7 @@ class CatalogCache:
         self.keys: dict[tuple[str, str], int] = {}
 
     def clear(self) -> None:
+        """Forget everything."""
         self.writers.clear()
         self.keys.clear()
 
@@ -459,7 +460,7 @@ class _Introduction:
 
 def _int_or(value: object, default: int) -> int:
     is_good = isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-    return int(value) if is_good else default  # type: ignore[call-overload,no-any-return]
+    return int(value) if is_good else default  # type: ignore[call-overload]
 
 
 def _finite_range(block: Block) -> tuple[list[float | None], list[float | None]]:

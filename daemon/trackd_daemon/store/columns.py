@@ -1,21 +1,22 @@
 """From decoded blocks to the columns that the series store appends. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd_daemon.store import decode, steps
+from trackd_daemon.store import steps
 from trackd_daemon.store.decode import Block
 
-Columns = dict[str, NDArray[object]]
+Columns = dict[str, NDArray[Any]]
 
 
 class PointsBuilder:
     """Gathers the blocks of one group commit."""
 
     def __init__(self) -> None:
-        self._pieces: dict[str, list[tuple[NDArray[object], ...]]] = {}
+        self._pieces: dict[str, list[tuple[NDArray[Any], ...]]] = {}
 
     def add(self, run_no: int, writer_no: int, block: Block, key_numbers: NDArray[np.int32]) -> None:
         """The points of a block, key by key."""
@@ -30,7 +31,7 @@ class PointsBuilder:
             np.tile(block.time_us, width),
             block.values.reshape(-1),
         )
-        self._pieces.setdefault(block.column, []).append(piece)  # type: ignore[arg-type]
+        self._pieces.setdefault(block.column, []).append(piece)
 
     def columns(self) -> Mapping[str, Columns]:
         """Columns by kind of value."""
@@ -40,11 +41,3 @@ class PointsBuilder:
             columns = [np.concatenate(column) if len(pieces) > 1 else column[0] for column in zip(*pieces, strict=True)]
             result[kind] = dict(zip(names, columns, strict=True))
         return result
-
-
-def total(blocks: Iterable[Block]) -> int:
-    """Points in these blocks."""
-    return sum(block.values.size for block in blocks)
-
-
-__all__ = ["Columns", "PointsBuilder", "decode", "total"]

@@ -3,7 +3,7 @@
 Steps, each of which a crash may follow:
 1. seal: a new empty hot file is made; one catalog transaction lists it, marks the old one sealed and takes over its
    applied marks. Before it the new file is a stray, after it ingest appends there.
-2. a sealed hot file is sorted into a part (files synced); one catalog transaction lists the part and drops the hot file.
+2. a sealed hot file is sorted into a part (files synced); one catalog transaction lists the part, drops the hot file.
 3. the old file is unlinked when no read is on it any more.
 Small parts are merged the same way, and parts that hold points of deleted runs are rewritten without them, or unlinked.
 """

@@ -101,22 +101,25 @@ def decode(data: bytes, first_seq: int, count: int, *, crc32: int) -> Decoded:
     """Columns and facts of a batch; `crc32` is the writer's rolling hash before it. Never raises for bad bytes."""
     result = Decoded(first_seq, count, crc32=crc32)
     try:
-        payloads = list(framing.split(data))
-        if len(payloads) != count:
-            raise framing.BatchError(f"a batch said to hold {count} records holds {len(payloads)}")
-    except framing.BatchError as error:
-        result.raws.append(Raw(first_seq, f"undecodable: {error}", bytes(data), count))
-        result.crc32 = zlib.crc32(data, crc32)
-        return result
-    for payload in payloads:
-        crc32 = zlib.crc32(payload, crc32)
-    result.crc32 = crc32
-    try:
-        entries = framing.decode_all(data, count)
-        _gather(result, entries, range(result.first_seq, result.first_seq + count))
+        items = framing.decode_items(data, count)
+        result.crc32 = _chain(data, items[0::2], crc32)
+        _gather(result, items[1::2], range(first_seq, first_seq + count))
     except Exception:  # whatever is wrong with one record must not touch the others
-        _one_by_one(result, data)
+        _one_by_one(result, data, crc32)
     return result
+
+
+def _chain(data: bytes, lengths: list[int], crc32: int) -> int:
+    """The rolling hash after records of these lengths, which must make up the whole of `data`."""
+    view = memoryview(data)
+    at = 0
+    for length in lengths:
+        at += framing.PREFIX.size
+        crc32 = zlib.crc32(view[at : at + length], crc32)
+        at += length
+    if at != len(view):
+        raise framing.BatchError("the lengths of the records do not add up to the batch")
+    return crc32
 
 
 def part_of(data: bytes, start: int, stop: int) -> bytes:
@@ -127,10 +130,19 @@ def part_of(data: bytes, start: int, stop: int) -> bytes:
         return data
 
 
-def _one_by_one(result: Decoded, data: bytes) -> None:
+def _one_by_one(result: Decoded, data: bytes, crc32: int) -> None:
     """Take what is good of a batch in which something is bad."""
     for rows in (result.blocks, result.rows, result.facts, result.raws):
         rows.clear()
+    try:
+        found = sum(1 for _ in framing.split(data))
+        if found != result.count:
+            raise framing.BatchError(f"a batch said to hold {result.count} records holds {found}")
+    except framing.BatchError as error:
+        result.raws.append(Raw(result.first_seq, f"undecodable: {error}", bytes(data), result.count))
+        result.crc32 = zlib.crc32(data, crc32)
+        return
+    result.crc32 = framing.chain(data, crc32)
     good: list[list[Any]] = []
     seqs: list[int] = []
     for seq, payload in enumerate(framing.split(data), result.first_seq):

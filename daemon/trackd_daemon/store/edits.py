@@ -1,5 +1,8 @@
-"""What a person changes at the hub. Each function works inside a catalog transaction and returns what watchers are told,
-or None if there is no such run or project."""
+"""What a person changes at the hub.
+
+Each function works inside a catalog transaction and returns what watchers are told, or None if there is no such run or
+project.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -22,7 +25,7 @@ def _find(con: Connection, project: str, run_id: str) -> int | None:
     return None if project_no is None else find_run(con, project_no, run_id)
 
 
-def _bump(con: Connection, run_no: int) -> sa.Row[Any]:
+def _bump(con: Connection, run_no: int) -> Any:
     r, p = tables.runs, tables.projects
     con.execute(r.update().where(r.c.run_no == run_no).values(version=r.c.version + 1))
     return con.execute(
@@ -53,7 +56,7 @@ def edit_run(
     return result
 
 
-def _move(con: Connection, run_no: int, before: sa.Row[Any], target: str, now_us: int) -> None:
+def _move(con: Connection, run_no: int, before: Any, target: str, now_us: int) -> None:
     project_no = find_project(con, target)
     if project_no is None:
         project_no = create_project(con, target, now_us)

@@ -1,12 +1,13 @@
 """The hub's ingest: a group commit over two stores that each remember what they have.
 
-The catalog commits first, then the series. Whatever lies between (a crash, a full disk, an error), each store knows by its own
-`next_seq` what it has, so that the next attempt gives each exactly what it lacks.
+The catalog commits first, then the series. Whatever lies between (a crash, a full disk, an error), each store knows by
+its own `next_seq` what it has, so that the next attempt gives each exactly what it lacks.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from trackd_proto import records
 
@@ -45,6 +46,7 @@ class Ingest:
         """The series' next seq by writer number."""
         self.touched: dict[int, Touch] = {}
         """What the last commits changed, by run; the caller empties it."""
+        self._is_unsure = False
 
     def position(self, writer: Writer | None) -> Position:
         """Next seqs of a writer in both stores."""
@@ -54,6 +56,7 @@ class Ingest:
 
     def positions(self, writer_ids: Sequence[bytes]) -> dict[bytes, Position]:
         """Next seqs of these writers in both stores."""
+        self._make_sure()
         with self._catalog.read() as con:
             known = CatalogTransaction(con, self._cache, 0)
             return {w: self.position(known.writer(w)) for w in writer_ids}
@@ -117,9 +120,30 @@ class Ingest:
                 touched = transaction.finish()
             self.touched |= touched
             if applied:
-                self._series.append(builder.columns(), applied)
-                self._applied.update(applied)
+                self._append(builder, applied)
         return [Outcome(p.writer_id, p.next_seq, p.is_gap) for p in plans]
+
+    def _append(self, builder: PointsBuilder, applied: dict[int, int]) -> None:
+        try:
+            self._series.append(builder.columns(), applied)
+        except StoreError as failure:
+            self._is_unsure = True
+            self._series.repair(failure)
+            raise
+        self._applied.update(applied)
+
+    def _make_sure(self) -> None:
+        """After a failure of the series only its file can tell what it has: the failed commit may stand after all."""
+        if not self._is_unsure:
+            return
+        try:
+            marks = self._series.applied(self._series.active)
+        except StoreError as failure:
+            if not self._series.repair(failure):
+                raise
+            marks = self._series.applied(self._series.active)
+        merge_applied(self._applied, marks)
+        self._is_unsure = False
 
     def _apply(
         self,
@@ -165,7 +189,7 @@ def _pieces(take: Take, position: Position) -> list[_Piece]:
     )})  # fmt: skip
     return [
         _Piece(take.batch, first, after, first >= position.catalog, first >= position.series)
-        for first, after in zip(cuts, cuts[1:], strict=False)
+        for first, after in pairwise(cuts)
     ]
 
 

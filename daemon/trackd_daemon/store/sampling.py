@@ -1,7 +1,7 @@
 """Series on a grid of buckets. Pure numpy.
 
-The grid of a chart has buckets of equal width, a power of two, aligned at zero: it does not shift when a live series grows,
-so that what was drawn stays. Each bucket keeps its exact extremes and where they stand.
+The grid of a chart has buckets of equal width, a power of two, aligned at zero: it does not shift when a live series
+grows, so that what was drawn stays. Each bucket keeps its exact extremes and where they stand.
 """
 
 import math
@@ -66,8 +66,8 @@ def reduce(x: Floats, v: Floats, grid: Grid) -> Buckets:
     starts = np.flatnonzero(np.r_[True, index[1:] != index[:-1]]) if len(x) else np.empty(0, dtype=np.intp)
     sizes = np.diff(np.r_[starts, len(x)])
     if not len(x):
-        empty = np.empty(0)
-        return Buckets(*[empty] * 7, sizes.astype(np.int64), empty.astype(np.uint8))
+        e = np.empty(0)
+        return Buckets(e, e, e, e, e, e, e, sizes.astype(np.int64), e.astype(np.uint8))
     ends = starts + sizes - 1
     finite = np.isfinite(v)
     flags = np.zeros(len(starts), dtype=np.uint8)

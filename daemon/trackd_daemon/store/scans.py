@@ -1,6 +1,6 @@
 """scan(): exact merged rows in step order, in bounded memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,7 @@ Json = dict[str, Any]
 WINDOW_POINTS: Final = 50_000
 ROWS_PER_LIST: Final = 10_000
 _CELLS: Final = 4096
+_STEPS_PER_QUERY: Final = 1000
 
 
 def scan(
@@ -55,13 +56,13 @@ def scan(
     with series.snapshot({run_no}) as snap:
         pending: list[Json] = []
         if steps_wanted is not None:
-            windows: Iterator[tuple[int, int]] = (
-                (step, step + 1) for step in sorted(set(steps_wanted)) if low <= step < high
-            )
+            wanted = sorted({step for step in steps_wanted if low <= step < high})
+            batches = (wanted[i : i + _STEPS_PER_QUERY] for i in range(0, len(wanted), _STEPS_PER_QUERY))
+            conditions = (scanner.at(batch) for batch in batches)
         else:
-            windows = scanner.windows(snap, low, high)
-        for window in windows:
-            pending.extend(scanner.rows(snap, *window))
+            conditions = (scanner.between(*window) for window in scanner.windows(snap, low, high))
+        for where in conditions:
+            pending.extend(scanner.rows(snap, where))
             while len(pending) >= ROWS_PER_LIST:
                 yield pending[:ROWS_PER_LIST]
                 del pending[:ROWS_PER_LIST]
@@ -85,14 +86,26 @@ class _Scanner:
         self._created_us = created_us
         self._is_partial = is_partial
 
-    def _where(self, low: int, high: int) -> str:
-        """Points whose displayed step is in [low, high)."""
+    def between(self, low: int, high: int) -> str:
+        """Condition: points whose displayed step is in [low, high)."""
+        return self._where(lambda offset: f"step >= {low - offset} AND step < {high - offset}")
+
+    def at(self, shown: Sequence[int]) -> str:
+        """Condition: points at these displayed steps (ascending)."""
+
+        def of_lanes(offset: int) -> str:
+            listed = ", ".join(str(step - offset) for step in shown)
+            # The range lets whole row groups be skipped, the list picks the rows.
+            return f"step >= {shown[0] - offset} AND step <= {shown[-1] - offset} AND step IN ({listed})"
+
+        return self._where(of_lanes)
+
+    def _where(self, of_lanes: Callable[[int], str]) -> str:
         by_offset: dict[int, list[int]] = {}
         for lane in self._mine:
             by_offset.setdefault(self._lanes.offsets[lane], []).append(lane)
         lanes = " OR ".join(
-            f"(step >= {low - offset} AND step < {high - offset} AND lane IN ({', '.join(map(str, some))}))"
-            for offset, some in by_offset.items()
+            f"({of_lanes(offset)} AND lane IN ({', '.join(map(str, some))}))" for offset, some in by_offset.items()
         )
         where = f"run = {self._run_no} AND ({lanes})"
         if self._is_partial:
@@ -109,7 +122,7 @@ class _Scanner:
         kinds = tuple(decode.FLOATS + decode.INTS + decode.OTHERS)
         counts: dict[int, int] = {}
         for kind in kinds:
-            sql = snap.query(f"{bucket} AS b, step", self._where(low, high), (kind,))
+            sql = snap.query(f"{bucket} AS b, step", self.between(low, high), (kind,))
             for b, n in snap.rows(f"SELECT b, count(*) FROM ({sql}) GROUP BY b"):
                 counts[b] = counts.get(b, 0) + n
         begin: int | None = None
@@ -129,11 +142,11 @@ class _Scanner:
         if begin is not None:
             yield begin, stop
 
-    def rows(self, snap: Snapshot, low: int, high: int) -> list[Json]:
-        """Merged rows of the steps [low, high): per key the value that is last by order key."""
+    def rows(self, snap: Snapshot, where: str) -> list[Json]:
+        """Merged rows of the points that meet the condition: per key the value that is last by order key."""
         found: list[tuple[np.ndarray[Any, Any], dict[str, Any]]] = []
         for kind in (decode.FLOATS, decode.INTS, decode.OTHERS):
-            sql = snap.query("key, lane, seq, step, time, v", self._where(low, high), (kind,))
+            sql = snap.query("key, lane, seq, step, time, v", where, (kind,))
             columns = snap.fetch(sql)
             if not len(columns["step"]):
                 continue

@@ -5,17 +5,18 @@
     store/series/hot-<n>.duckdb          appended to; sealed when it is large or idle, then compacted and unlinked
     store/series/part-<n>.<f|i|o>.parquet    sorted by (run, key, lane, step, seq); one file per kind of value
 
-Which of them count stands in the catalog's manifest; any other file is a remainder of a crash and is unlinked at
-open. A point is (run, key, lane, seq, step, time, v): see steps.py for lane and step. f64, i64 and other values (msgpack)
-stand in tables of their own, so that every value comes back as it was.
+Which of them count stands in the catalog's manifest; any other file is what a crash left and is unlinked at open.
+A point is (run, key, lane, seq, step, time, v): see steps.py for lane and step. f64, i64 and other values (msgpack) stand
+in tables of their own, so that every value comes back as it was.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import duckdb
 import numpy as np
@@ -24,9 +25,12 @@ from numpy.typing import NDArray
 from trackd_daemon.errors import StoreError, StoreFullError
 from trackd_daemon.store import decode
 
+log = logging.getLogger(__name__)
+
 COLUMNS: Final = ("run", "key", "lane", "seq", "step", "time", "v")
 KINDS: Final = {decode.FLOATS: "DOUBLE", decode.INTS: "BIGINT", decode.OTHERS: "BLOB"}
 Columns = dict[str, NDArray[Any]]
+_T = TypeVar("_T")
 
 
 @dataclass(eq=False, slots=True)
@@ -46,9 +50,12 @@ class Source:
 class Snapshot:
     """The sources of some runs, held so that none is unlinked meanwhile. Use within Series.snapshot()."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, sources: Sequence[Source]) -> None:
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, sources: Sequence[Source], repair: Callable[[StoreError], bool]
+    ) -> None:
         self._con = con
         self._sources = sources
+        self._repair = repair
 
     def query(self, select: str, where: str, kinds: Sequence[str] = (decode.FLOATS, decode.INTS)) -> str:
         """`select … from … where …` over every source, united. `v` is a double unless one kind alone is asked."""
@@ -60,23 +67,29 @@ class Snapshot:
                     inner = f"SELECT run, key, lane, seq, step, time, {value} FROM {source.tables[kind]} WHERE {where}"
                     parts.append(f"SELECT {select} FROM ({inner})")
         if not parts:
-            none = f"SELECT 0 AS run, 0 AS key, 0 AS lane, 0::BIGINT AS seq, 0::BIGINT AS step, 0::BIGINT AS time, NULL::{KINDS[kinds[0]]} AS v"
-            return f"SELECT {select} FROM ({none}) WHERE false"
+            none = ", ".join(f"0::BIGINT AS {c}" for c in COLUMNS[:-1]) + f", NULL::{KINDS[kinds[0]]} AS v"
+            return f"SELECT {select} FROM (SELECT {none}) WHERE false"
         return " UNION ALL ".join(parts)
 
     def fetch(self, sql: str) -> Columns:
         """The answer as numpy columns."""
-        try:
-            columns = dict(self._con.execute(sql).fetchnumpy())
-        except duckdb.Error as error:
-            raise translate(error) from error
+        columns = self._ask(sql, lambda con: dict(con.fetchnumpy()))
         # DuckDB takes NaN in a numpy column for NULL and returns masked arrays; no point is ever NULL but for that.
-        return {name: column.filled(np.nan) if _is_masked(column) else column for name, column in columns.items()}
+        return {name: _unmasked(column) for name, column in columns.items()}
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The answer as tuples."""
+        return self._ask(sql, lambda con: con.fetchall())
+
+    def _ask(self, sql: str, fetch: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
         try:
-            return self._con.execute(sql).fetchall()
+            return fetch(self._con.execute(sql))
+        except duckdb.Error as error:
+            failure = translate(error)
+            if not self._repair(failure):
+                raise failure from error
+        try:
+            return fetch(self._con.execute(sql))
         except duckdb.Error as error:
             raise translate(error) from error
 
@@ -98,6 +111,7 @@ class Series:
         self._con = duckdb.connect(":memory:", config=self._config)
         self._con.execute("SET parquet_metadata_cache = true")
         self._lock = threading.Lock()
+        self._repair_lock = threading.Lock()
         self._sources: dict[tuple[bool, int], Source] = {}
         self._active = -1
         self._retired: list[Source] = []
@@ -107,16 +121,18 @@ class Series:
     # -- files
 
     def hot_path(self, number: int) -> Path:
+        """Where a hot file stands."""
         return self.directory / f"hot-{number}.duckdb"
 
     def part_path(self, number: int, kind: str) -> Path:
+        """Where a part's values of one kind stand."""
         return self.directory / f"part-{number}.{kind}.parquet"
 
     def attach_hot(self, number: int, *, is_active: bool) -> None:
         """Open a hot file, creating it if needed."""
         path, name = self.hot_path(number), f"hot{number}"
         with _translated():
-            self._con.execute(f"ATTACH '{_quoted(path)}' AS {name} (STORAGE_VERSION 'v1.2.0')")
+            self._attach(number)
             for kind, sql_type in KINDS.items():
                 self._con.execute(
                     f"CREATE TABLE IF NOT EXISTS {name}.{kind} (run INTEGER, key INTEGER, lane INTEGER, seq BIGINT,"
@@ -130,10 +146,37 @@ class Series:
         if is_active:
             self.activate(number)
 
+    def _attach(self, number: int) -> None:
+        path = _quoted(self.hot_path(number))
+        self._con.execute(f"ATTACH '{path}' AS hot{number} (STORAGE_VERSION 'v1.2.0')")
+
     def activate(self, number: int) -> None:
         """Append to this hot file from now on."""
         self._active = number
         self.hot_points = self.count_hot(number)
+
+    def repair(self, failure: StoreError) -> bool:
+        """Reopen the active hot file if DuckDB gave it up (a checkpoint that found no space); whether it is usable again.
+
+        What its write-ahead log holds is replayed: a commit that reported the failure may stand after all.
+        """
+        if "invalidated" not in str(failure):
+            return False
+        with self._repair_lock:
+            name = f"hot{self._active}"
+            try:
+                self._con.execute(f"SELECT count(*) FROM {name}.applied").fetchall()
+                return True  # another thread was here first
+            except duckdb.Error:
+                pass
+            try:
+                self._con.execute(f"DETACH DATABASE IF EXISTS {name}")
+                self._attach(self._active)
+                self.hot_points = self.count_hot(self._active)
+            except (duckdb.Error, StoreError):
+                log.warning("the hot file %s cannot be reopened yet", name)
+                return False
+        return True
 
     def count_hot(self, number: int) -> int:
         """Points in a hot file."""
@@ -197,7 +240,7 @@ class Series:
                 source.readers += 1
         cursor = self._con.cursor()
         try:
-            yield Snapshot(cursor, held)
+            yield Snapshot(cursor, held, self.repair)
         finally:
             cursor.close()
             with self._lock:
@@ -223,7 +266,10 @@ class Series:
         return self._active
 
     def append(self, points: Mapping[str, Columns], applied: Mapping[int, int]) -> None:
-        """One transaction: these columns by kind, and the next seq of these writers. Raises StoreError, StoreFullError."""
+        """One transaction: these columns by kind, and the next seq of these writers.
+
+        Raises StoreError or StoreFullError; then only `applied()` can tell whether the transaction stands.
+        """
         name = f"hot{self._active}"
         cursor = self._con.cursor()
         marks = {
@@ -281,8 +327,12 @@ def _translated() -> Iterator[None]:
         raise translate(error) from error
 
 
-def _is_masked(column: NDArray[Any]) -> bool:
-    return isinstance(column, np.ma.MaskedArray) and column.dtype.kind == "f"
+def _unmasked(column: Any) -> NDArray[Any]:
+    if isinstance(column, np.ma.MaskedArray) and column.dtype.kind == "f":
+        filled: NDArray[Any] = column.filled(np.nan)
+        return filled
+    plain: NDArray[Any] = column
+    return plain
 
 
 def _quoted(path: Path) -> str:

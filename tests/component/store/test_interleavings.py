@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from support.store_history import BORN_US, cut, interleave, two_attempts
 from trackd_daemon.model import Batch
 from trackd_daemon.ports import ChartQuery
@@ -20,7 +19,12 @@ def answers(store: EmbeddedStore) -> dict[str, Any]:
     """Everything that can be asked, in a form that tells -0.0 from 0.0 and 1 from 1.0 from True."""
     run = [("p", "r")]
     charts = {}
-    for axis, stream in (("_step", "default"), ("_relative", "default"), ("_timestamp", "system"), ("epoch", "default")):
+    for axis, stream in (
+        ("_step", "default"),
+        ("_relative", "default"),
+        ("_timestamp", "system"),
+        ("epoch", "default"),
+    ):
         keys = ["loss", "mixed", "epoch", "rare/1", "cpu", "none"]
         for series in store.chart(ChartQuery(run, keys, 20, axis, stream=stream)):
             columns = [getattr(series, f.name) for f in fields(series)]

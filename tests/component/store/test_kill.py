@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from support.store_history import BORN_US, Script, writer_id
-
 from trackd_daemon.ports import ChartQuery
 from trackd_daemon.store import EmbeddedStore
 from trackd_proto import records
