@@ -35,7 +35,7 @@ def csv_lines(store: ReadPort, project: str, run: str, stream: str) -> Iterator[
     """A header and one line per row. Numbers read back exactly; nested values are JSON text."""
     names = [*FIXED, *(k["key"] for k in store.keys(project, run, stream))]
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
+    writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
     for chunk in store.scan(project, run, keys=None, start=None, end=None, stream=stream):
         writer.writerows([[_csv_value(row.get(name)) for name in names] for row in chunk])

@@ -15,6 +15,9 @@ from trackd_daemon.ports import ChartQuery, HubStore
 MAX_POINTS: Final = 4_000_000
 """runs x keys x buckets of one chart query: its answer has nine doubles for each (bounded memory)."""
 
+_FINER: Final = 4
+"""Charts asked for at most, to find the grid of a sampled history."""
+
 Keys = Annotated[list[str] | None, Query()]
 Stream = Literal["default", "system"]
 
@@ -131,13 +134,25 @@ def _history(
 
 def _sampled_steps(store: HubStore, project: str, run_id: str, keys: list[str], samples: int) -> list[int]:
     if sampling.keeps_extremes(samples, len(keys)):
-        query = ChartQuery([(project, run_id)], keys, buckets=sampling.bucket_count(samples, len(keys)))
-        return sampling.thin(sampling.chosen_steps(store.chart(query)), sampling.MAX_STEPS)
+        return _extreme_steps(store, (project, run_id), keys, samples)
     # More keys than rows: no choice of rows has every extreme. Evenly spaced rows of the longest series instead.
     counts = {k["key"]: k["count"] for k in store.keys(project, run_id, "default")}
     longest = max(keys, key=lambda key: counts.get(key, 0))
     query = ChartQuery([(project, run_id)], [longest], buckets=samples)
     return sampling.thin([int(x) for s in store.chart(query) for x in s.x], samples)
+
+
+def _extreme_steps(store: HubStore, run: tuple[str, str], keys: list[str], samples: int) -> list[int]:
+    """As fine a grid as `samples` rows allow. The store rounds widths to powers of two, and extremes of several keys
+    may share rows: so the first guess can be too coarse."""
+    buckets = sampling.bucket_count(samples, len(keys))
+    chosen: list[int] = []
+    for _ in range(_FINER):
+        finer = sampling.chosen_steps(store.chart(ChartQuery([run], keys, buckets=buckets)))
+        if chosen and (len(finer) > samples or len(finer) == len(chosen)):
+            break
+        chosen, buckets = finer, 2 * buckets
+    return sampling.thin(chosen, sampling.MAX_STEPS)
 
 
 def _system_history(store: HubStore, run: dict[str, Any], keys: list[str], samples: int) -> list[dict[str, Any]]:
