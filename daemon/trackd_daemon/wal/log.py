@@ -154,7 +154,7 @@ class Wal:
         """Wait until everything handed in so far is durable; False if time ran out."""
         deadline = time.monotonic() + timeout_s
         with self._wake:
-            while self._queue or self._dirty_since is not None or self._is_writing:
+            while self._queue or self._acks or self._dirty_since is not None or self._is_writing:
                 self._hurried = True
                 self._wake.notify_all()
                 if not self._wake.wait(min(0.05, max(deadline - time.monotonic(), 0))) and time.monotonic() >= deadline:

@@ -1,0 +1,344 @@
+"""The write-ahead log under faults: what it calls durable can be read back, whatever the disk does."""
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trackd_daemon.wal import files, recovery
+from trackd_daemon.wal.log import Progress, Wal
+from trackd_daemon.wal.quota import Quota
+from trackd_daemon.wal.reader import RouteReader
+from trackd_daemon.wal.state import Position
+from trackd_proto import segment
+from trackd_proto.compress import Decompressor
+from trackd_proto.segment import UnsupportedVersion
+from trackd_proto.v1 import ingest_pb2
+
+A, B = b"a" * 16, b"b" * 16
+WAIT_S = 20.0
+
+
+class FaultyDisk(files.RealDisk):
+    """Fails when told; counts what it did. A failed sync loses what was not synced, as Linux may."""
+
+    def __init__(self) -> None:
+        self.fail_write: Callable[[int], OSError | None] = lambda _size: None
+        self.short_writes = False
+        self.fail_sync: Callable[[], OSError | None] = lambda: None
+        self.fail_truncate = False
+        self.fired = 0
+        self.synced_size: dict[int, int] = {}
+
+    def pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+        if error := self.fail_write(len(data)):
+            self.fired += 1
+            os.pwrite(descriptor, data[: len(data) // 2], offset)  # the half that still fitted
+            raise error
+        size = max(1, len(data) // 3) if self.short_writes else len(data)
+        return os.pwrite(descriptor, data[:size], offset)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        if self.fail_truncate:
+            raise OSError(errno.EIO, "injected")
+        super().truncate(descriptor, size)
+
+    def sync(self, descriptor: int) -> None:
+        inode = os.fstat(descriptor).st_ino
+        if error := self.fail_sync():
+            self.fired += 1
+            os.ftruncate(descriptor, self.synced_size.get(inode, 0))
+            raise error
+        super().sync(descriptor)
+        self.synced_size[inode] = os.fstat(descriptor).st_size
+
+
+class Log:
+    """A running log and what it has said so far."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        self.received: dict[bytes, int] = {}
+        self.durable: dict[bytes, int] = {}
+        self.end = Position(0, 0)
+        self.full = ""
+        self.progress = threading.Condition()
+        self.recovered = recovery.recover(directory, 1)
+        self.wal = Wal(directory, self.recovered, self._notify, **options)
+        self.end = self.wal.start()
+
+    def _notify(self, progress: Progress) -> None:
+        with self.progress:
+            self.received |= progress.received
+            self.durable |= progress.durable
+            self.end = progress.durable_end or self.end
+            self.full = progress.full_reason
+            self.progress.notify_all()
+
+    def wait(self, is_reached: Callable[[], bool]) -> None:
+        with self.progress:
+            assert self.progress.wait_for(is_reached, WAIT_S), (self.durable, self.full)
+
+    def put(self, writer: bytes, first: int, count: int, **fields: Any) -> None:
+        self.wal.append([batch(writer, first, count, **fields)])
+
+    def read(self, route: str = "embedded") -> list[ingest_pb2.Batch]:
+        reader = RouteReader(self.wal.directory, route, lambda: self.wal.segments)
+        found: list[ingest_pb2.Batch] = []
+        at_end = False
+        while not at_end:
+            some, at_end = reader.read(self.end, 1000)
+            found += some
+        reader.close()
+        return found
+
+    def seqs(self, writer: bytes, route: str = "embedded") -> list[int]:
+        """The seqs that can be read, duplicates taken out, their content checked."""
+        seen: list[int] = []
+        for found in self.read(route):
+            if found.writer_id == writer:
+                data = Decompressor().decompress(found.data, found.raw_bytes) if found.codec else found.data
+                assert data == content(writer, found.first_seq, found.count)
+                fresh = range(max(found.first_seq, (seen[-1] if seen else 0) + 1), found.first_seq + found.count)
+                seen += fresh
+        return seen
+
+
+def content(writer: bytes, first: int, count: int) -> bytes:
+    return b"".join(b"%s-%d;" % (writer, seq) for seq in range(first, first + count))
+
+
+def batch(writer: bytes, first: int, count: int, **fields: Any) -> ingest_pb2.Batch:
+    given = {"route": "embedded", "project": "p", "run_id": "r", "data": content(writer, first, count)} | fields
+    return ingest_pb2.Batch(writer_id=writer, first_seq=first, count=count, **given)
+
+
+@pytest.fixture
+def logs() -> Iterator[list[Log]]:
+    opened: list[Log] = []
+    yield opened
+    for log in opened:
+        log.wal.close()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "wal"
+
+
+def open_log(logs: list[Log], directory: Path, **options: Any) -> Log:
+    log = Log(directory, **options)
+    logs.append(log)
+    return log
+
+
+def test_durable_records_are_read_back_after_a_restart(logs: list[Log], directory: Path) -> None:
+    log = open_log(logs, directory)
+    log.put(A, 1, 10)
+    log.put(B, 1, 3)
+    log.put(A, 11, 5)
+    log.wait(lambda: log.durable == {A: 15, B: 3})
+    assert log.seqs(A) == list(range(1, 16))
+    log.wal.close()
+    again = open_log(logs, directory)
+    assert {w.writer_id: w.received for w in again.recovered.state.writers.values()} == {A: 15, B: 3}
+    assert again.seqs(A) == list(range(1, 16))
+    assert again.seqs(B) == [1, 2, 3]
+
+
+def test_nothing_is_appended_to_a_segment_of_an_earlier_incarnation(logs: list[Log], directory: Path) -> None:
+    log = open_log(logs, directory)
+    log.put(A, 1, 10)
+    log.wait(lambda: log.durable == {A: 10})
+    log.wal.close()
+    before = files.path_of(directory, 1).read_bytes()
+    again = open_log(logs, directory)
+    again.put(A, 11, 1)
+    again.wait(lambda: again.durable == {A: 11})
+    assert files.path_of(directory, 1).read_bytes() == before
+    assert again.seqs(A) == list(range(1, 12))
+
+
+def test_routes_do_not_see_each_other(logs: list[Log], directory: Path) -> None:
+    log = open_log(logs, directory)
+    log.put(A, 1, 4)
+    log.put(B, 1, 4, route="hub:1")
+    log.wait(lambda: log.durable == {A: 4, B: 4})
+    assert (log.seqs(A), log.seqs(B)) == ([1, 2, 3, 4], [])
+    assert (log.seqs(A, "hub:1"), log.seqs(B, "hub:1")) == ([], [1, 2, 3, 4])
+
+
+def test_segments_roll_and_go_when_everything_in_them_is_acked(logs: list[Log], directory: Path) -> None:
+    log = open_log(logs, directory, segment_bytes=2000)
+    for i in range(60):
+        log.put(A, 1 + 10 * i, 10)
+        log.wait(lambda i=i: log.durable.get(A) == 10 * i + 10)  # type: ignore[misc]
+    assert len(log.wal.segments) > 3
+    assert log.seqs(A) == list(range(1, 601))
+    log.wal.acknowledge({A: 300})
+    log.wal.sync(WAIT_S)
+    left = log.seqs(A)
+    assert left[0] > 1
+    assert set(range(301, 601)) <= set(left), "a record that is not acked was removed"
+    log.wal.acknowledge({A: 600})
+    log.wal.sync(WAIT_S)
+    assert len(log.wal.segments) == 1
+    assert files.numbers(directory) == list(log.wal.segments)
+
+
+def test_a_stalled_writer_does_not_keep_segments_that_others_have_finished_with(
+    logs: list[Log], directory: Path
+) -> None:
+    log = open_log(logs, directory, segment_bytes=2000)
+    log.put(B, 1, 1)
+    for i in range(60):
+        log.put(A, 1 + 10 * i, 10)
+        log.wait(lambda i=i: log.durable.get(A) == 10 * i + 10)  # type: ignore[misc]
+    log.wal.acknowledge({A: 600})
+    log.wal.sync(WAIT_S)
+    assert len(log.wal.segments) == 2
+    log.wal.close()
+    again = open_log(logs, directory)
+    assert again.seqs(B) == [1]
+    assert again.recovered.state.writers[A].acked == 600
+
+
+def test_acks_survive_the_segments_that_held_them(logs: list[Log], directory: Path) -> None:
+    log = open_log(logs, directory, segment_bytes=1000)
+    for i in range(30):
+        log.put(A, 1 + 10 * i, 10)
+        log.wait(lambda i=i: log.durable.get(A) == 10 * i + 10)  # type: ignore[misc]
+        log.wal.acknowledge({A: 10 * i + 10})
+    log.wal.close()
+    found = recovery.recover(directory, 1)
+    assert (found.state.writers[A].received, found.state.writers[A].acked) == (300, 300)
+
+
+def test_a_failed_sync_makes_nothing_durable_and_loses_nothing(logs: list[Log], directory: Path) -> None:
+    disk = FaultyDisk()
+    log = open_log(logs, directory, disk=disk)
+    log.put(A, 1, 10)
+    log.wait(lambda: log.durable == {A: 10})
+    failures = [OSError(errno.EIO, "injected")]
+    disk.fail_sync = lambda: failures.pop() if failures else None
+    log.put(A, 11, 10)
+    log.wait(lambda: log.durable == {A: 20})
+    assert disk.fired == 1
+    assert len(log.wal.segments) == 2, "a poisoned file must not be used again"
+    assert log.seqs(A) == list(range(1, 21))
+    log.wal.close()
+    assert recovery.recover(directory, 1).state.writers[A].received == 20
+
+
+def test_while_every_sync_fails_nothing_is_called_durable(logs: list[Log], directory: Path) -> None:
+    disk = FaultyDisk()
+    log = open_log(logs, directory, disk=disk)
+    disk.fail_sync = lambda: OSError(errno.EIO, "injected")
+    log.put(A, 1, 10)
+    log.wait(lambda: bool(log.full))
+    assert log.durable == {}
+    assert "injected" in log.full
+    disk.fail_sync = lambda: None
+    log.wait(lambda: log.durable == {A: 10})
+    assert log.seqs(A) == list(range(1, 11))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+@pytest.mark.parametrize("can_truncate", [True, False])
+def test_a_write_that_fails_half_way_is_done_again(
+    logs: list[Log], directory: Path, number: int, can_truncate: bool
+) -> None:
+    disk = FaultyDisk()
+    log = open_log(logs, directory, disk=disk)
+    log.put(A, 1, 10)
+    log.wait(lambda: log.durable == {A: 10})
+    failures = [OSError(number, "injected")]
+    disk.fail_truncate = not can_truncate
+    disk.fail_write = lambda _size: failures.pop() if failures else None
+    log.put(A, 11, 10)
+    log.put(B, 1, 2)
+    log.wait(lambda: log.durable == {A: 20, B: 2})
+    assert disk.fired == 1
+    assert log.seqs(A) == list(range(1, 21))
+    assert log.seqs(B) == [1, 2]
+    log.wal.close()
+    state = recovery.recover(directory, 1).state
+    assert {w.writer_id: w.received for w in state.writers.values()} == {A: 20, B: 2}
+
+
+def test_short_writes_are_completed(logs: list[Log], directory: Path) -> None:
+    disk = FaultyDisk()
+    log = open_log(logs, directory, disk=disk)
+    disk.short_writes = True
+    log.put(A, 1, 100)
+    log.wait(lambda: log.durable == {A: 100})
+    assert log.seqs(A) == list(range(1, 101))
+
+
+def test_at_the_quota_it_waits_and_goes_on_when_space_returns(logs: list[Log], directory: Path) -> None:
+    log = open_log(logs, directory, segment_bytes=1000, quota=Quota(quota_bytes=5000, min_free_bytes=1))
+    sent = 0
+    while not log.full:
+        log.put(A, 1 + sent, 10)
+        sent += 10
+        seen = sent
+        log.wait(lambda: log.durable.get(A, 0) >= seen or bool(log.full))  # noqa: B023
+    assert "quota of 5000 bytes" in log.full
+    durable = log.durable[A]
+    assert durable < sent
+    log.wal.acknowledge({A: durable})
+    log.wait(lambda: log.durable[A] == sent)
+    assert log.seqs(A)[-1] == sent
+
+
+def test_close_brings_everything_to_the_disk(logs: list[Log], directory: Path) -> None:
+    log = open_log(logs, directory)
+    for i in range(50):
+        log.put(A, 1 + 10 * i, 10)
+    log.wal.close()
+    assert recovery.recover(directory, 1).state.writers[A].received == 500
+
+
+def test_recovery_survives_truncation_at_every_byte_of_the_last_segment(logs: list[Log], directory: Path) -> None:
+    log = open_log(logs, directory)
+    for i in range(5):
+        log.put(A, 1 + 10 * i, 10)
+        log.wait(lambda i=i: log.durable.get(A) == 10 * i + 10)  # type: ignore[misc]
+    log.wal.close()
+    path = files.path_of(directory, 1)
+    whole = path.read_bytes()
+    ends = {f.end: f for f in segment.scan(whole)}
+    last = 0
+    for size in range(len(whole) + 1):
+        path.write_bytes(whole[:size])
+        state = recovery.recover(directory, 1).state
+        received = state.writers[A].received if A in state.writers else 0
+        assert received % 10 == 0
+        assert received >= last, "a longer file holds fewer records"
+        last = received
+        if size in ends and ends[size].type == segment.DATA:
+            payload = ingest_pb2.Batch.FromString(ends[size].payload)  # type: ignore[union-attr]
+            assert received == payload.first_seq + payload.count - 1
+    assert last == 50
+
+
+def test_a_newer_segment_is_refused_and_nothing_is_touched(logs: list[Log], directory: Path) -> None:
+    log = open_log(logs, directory)
+    log.put(A, 1, 10)
+    log.wait(lambda: log.durable == {A: 10})
+    log.wal.close()
+    path = files.path_of(directory, 1)
+    data = bytearray(path.read_bytes())
+    import struct
+    import zlib
+
+    struct.pack_into("<HH", data, 8, 5, 5)
+    data[20:24] = bytes(4)
+    data[20:24] = struct.pack("<I", zlib.crc32(bytes(data[:64])))
+    path.write_bytes(bytes(data))
+    before = {p.name: p.read_bytes() for p in directory.iterdir()}
+    with pytest.raises(UnsupportedVersion, match="format 5"):
+        recovery.recover(directory, 1)
+    assert {p.name: p.read_bytes() for p in directory.iterdir()} == before
