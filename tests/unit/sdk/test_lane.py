@@ -218,6 +218,7 @@ def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
     """Log in a loop that is hit by asynchronous exceptions; the numbers whose log() returned, and how many hit."""
     returned: list[int] = []
     hits: list[int] = []
+    finished: list[int] = []  # not thread.is_alive(): an interrupt inside it makes it lie
     numbers = itertools.count(1)
     main = ctypes.c_ulong(threading.get_ident())
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -227,6 +228,7 @@ def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
         while len(hits) < interrupts:
             raise_in(main, ctypes.py_object(KeyboardInterrupt))
             time.sleep(random.random() * 0.0001)
+        finished.append(1)
 
     begin = threading.Event()
     thread = threading.Thread(target=interrupter)
@@ -235,9 +237,9 @@ def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
     thread.start()
 
     def work() -> None:
-        while thread.is_alive():
+        while not finished:
             try:
-                while thread.is_alive():
+                while not finished:
                     number = next(numbers)
                     lane.row({"i": number})
                     returned.append(number)
@@ -248,12 +250,12 @@ def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
         try:
             begin.set()
             work()
-            thread.join()
-            time.sleep(0.001)
+            time.sleep(0.01)  # the last one may still be on its way
             break
         except KeyboardInterrupt:
             continue
     sys.setswitchinterval(interval)
+    thread.join()
     return returned, len(hits)
 
 
