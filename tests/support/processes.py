@@ -99,3 +99,10 @@ def _words(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return ["(gone)"]
+
+
+def wait_until_alone(home: Path, timeout_s: float = 30.0) -> None:
+    """Returns when nothing of `home` runs any more; fails after `timeout_s`."""
+    left = of_home(home)
+    _, alive = psutil.wait_procs(left, timeout=timeout_s)
+    assert not alive, [" ".join(_words(p)) for p in alive]
