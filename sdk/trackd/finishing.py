@@ -15,6 +15,8 @@ _PATIENCE_S: Final = 1.0
 """Longest wait without an answer, for all runs together; what remains of 1.5 s is for the process to exit."""
 _GLANCE_S: Final = 0.15
 """After everything is durable: how long the hub gets, only so that the summary can say that it has everything."""
+_LINKS_S: Final = 3.0
+"""With a wait granted: longest wait for the links once everything is committed."""
 _WINDOW_S: Final = 1.0
 """In an ephemeral place: longest wait between two signs of life of the hub."""
 
@@ -34,7 +36,9 @@ def finish(runs: Sequence["Run"], ending: Ending, wait_s: float | None = None) -
 def _wait(run: "Run", deadline: float, wait_s: float | None) -> None:
     lane, is_online = run._lane, not run.offline
     if wait_s is not None:
-        lane.wait("committed" if is_online else "durable", wait_s)
+        until = time.monotonic() + wait_s
+        if lane.wait("committed" if is_online else "durable", wait_s) and is_online:
+            _wait_for_links(run, min(until, time.monotonic() + _LINKS_S))
         return
     if not lane.wait("durable", max(0.0, deadline - time.monotonic())) or not is_online:
         return
@@ -42,6 +46,12 @@ def _wait(run: "Run", deadline: float, wait_s: float | None) -> None:
         _wait_while_moving(run)
     elif _can_commit(run):
         lane.wait("committed", _GLANCE_S)
+
+
+def _wait_for_links(run: "Run", until: float) -> None:
+    """A hub that has just been started commits a moment before it knows its own address."""
+    while run._lane.links() is None and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def _wait_while_moving(run: "Run") -> None:
@@ -101,8 +111,9 @@ def _pending(run: "Run", assigned: int, committed: int) -> str:
 def _report_links(run: "Run") -> None:
     links = run._lane.links()
     if links is None:
-        return
-    if links.run_url:
+        if _can_commit(run):
+            messages.say(f"to see it: trackd open {run.path}")
+    elif links.run_url:
         messages.tell(*messages.link_lines(links.run_url, links.project_url, links.ticket))
     elif links.message:
         messages.say(links.message)

@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Final
 
-from trackd_proto import layout
+from trackd_proto import layout, spool
 from trackd_proto.compress import Compressor
 
 from trackd.courier.lanes import SpoolLane
@@ -99,6 +99,8 @@ class Courier:
             if lane.has_files:
                 continue
             all_known = lane.flight.committed >= lane.tail.position.next_seq - 1
+            # A hub that is still starting commits before it can say where the run is to be seen.
+            all_known &= lane.target.role != "main" or lane.word(spool.LINKS) > 0
             if all_known or lane.owner.is_dead() or lane.target.mode == "offline":
                 self._sender.drop(lane)
                 if file := self._offline.pop(writer_id, None):

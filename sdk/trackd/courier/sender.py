@@ -18,6 +18,7 @@ from trackd_proto.local import instance
 from trackd_proto.v1 import ingest_pb2
 from trackd_proto.version import VERSION
 
+from trackd import messages
 from trackd.courier.lanes import SpoolLane
 from trackd.courier.tail import Item
 
@@ -215,6 +216,8 @@ def announce(lane: SpoolLane, run_url: str, project_url: str, ticket: str) -> No
     """Print the links on the trainer's terminal, opening it for this moment only."""
     suffix = f"#ticket={ticket}" if ticket else ""
     text = f"trackd: run {lane.target.name or lane.target.run_id} of {lane.target.project}: {run_url}{suffix}\n"
+    if forward := messages.ssh_line(run_url):
+        text += f"trackd: from your own machine first: {forward}\n"
     try:
         _write_to_stderr(lane.owner.pid, text.encode())
     except (OSError, ValueError) as error:
