@@ -4,17 +4,16 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from support import processes, pushing
 from support.pushing import Writer
+from support.serving import free_port, ready, serving, wait_for
 from trackd_proto.layout import Instance
 from trackd_proto.local import instance, places
 from trackd_proto.local.hub_client import HubClient
@@ -32,13 +31,6 @@ def daemon(home: Path) -> psutil.Process:
     return running
 
 
-def wait_for(is_so: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
-
-
 def values(home: Path, run_id: str, project: str = "p") -> list[int]:
     """What the hub of `home` holds of a run, in step order."""
     rows = HubClient.of_settings(Settings(home=str(home))).rows(f"/runs/{project}/{run_id}/scan")
@@ -54,32 +46,6 @@ def writers(home: Path, run_id: str, project: str = "p") -> list[dict[str, objec
 def run_ids(home: Path, project: str = "p") -> list[str]:
     client = HubClient.of_settings(Settings(home=str(home)))
     return [run["run_id"] for run in client.get(f"/projects/{project}/runs")["runs"]]
-
-
-@contextlib.contextmanager
-def serving(home: Path, *arguments: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A daemon in the foreground."""
-    log = (home / "serve.log").open("ab")
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from trackd_daemon.cli import main; main()", "serve", *arguments],
-        env=os.environ | {"TRACKD_HOME": str(home)} | environ, stdout=log, stderr=log,
-    )  # fmt: skip
-    log.close()
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def ready(where: Instance) -> bool:
-    return instance.is_listening(where)
 
 
 SPAWN = "import sys; from trackd_proto.local import instance, places; instance.spawn(places.instance(), timeout_s=60)"
