@@ -447,10 +447,16 @@ class Lane:
     def _write_waiting(self, lane: "Lane") -> None:
         while self._waiting:
             write, arguments = self._waiting.popleft()
-            if not lane._lock._is_owned():  # type: ignore[attr-defined]
-                chunk, offset, seq, x, crc, _ = lane._state
-                lane._state = (chunk, offset, seq, max(x, self._state[3]), crc, self._state[5])
+            lane._catch_up(self._state[3], self._state[5])
             write(lane, *arguments)
+
+    def _catch_up(self, x: int, kind: int) -> None:
+        """Let automatic rows stand at step `x` or later. Under the lock: a handler may write here meanwhile."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            return
+        with self._lock:
+            chunk, offset, seq, own, crc, _ = self._state
+            self._state = (chunk, offset, seq, max(x, own), crc, kind)
 
     def _child_start(self) -> dict[str, Any]:
         keep = ("project", "run_id", "entity", "attempt", "attempt_start_us", "created_us", "sdk", "python", "user")

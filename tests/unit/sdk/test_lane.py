@@ -224,13 +224,14 @@ def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
     def interrupter() -> None:
-        begin.wait()
+        while not begun:
+            time.sleep(0.001)
         while len(hits) < interrupts:
             raise_in(main, ctypes.py_object(KeyboardInterrupt))
             time.sleep(random.random() * 0.0001)
         finished.append(1)
 
-    begin = threading.Event()
+    begun: list[int] = []  # nor an Event: an interrupt inside set() leaves its lock held
     thread = threading.Thread(target=interrupter)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # so that the other thread gets its turn anywhere in here
@@ -248,7 +249,7 @@ def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
 
     while True:  # an exception can also hit the handling of another one
         try:
-            begin.set()
+            begun.append(1)
             work()
             time.sleep(0.01)  # the last one may still be on its way
             break
