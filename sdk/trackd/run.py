@@ -83,6 +83,11 @@ class Run:
         """The step that the next row without a step gets."""
         return self._lane.step
 
+    @property
+    def stop_requested(self) -> bool:
+        """Whether somebody asked the run to stop, on the dashboard or with `trackd.Api`."""
+        return self._lane.stop_requested()
+
     def flush(self, durable: bool = False, timeout_s: float | None = None) -> bool:
         """Hand on everything logged so far; wait until the daemon has it (`durable`: until it survives a power loss).
 
