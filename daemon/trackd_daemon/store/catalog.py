@@ -90,7 +90,9 @@ def _is_full(path: Path) -> bool:
 def _check_version(path: Path) -> None:
     if path.stat().st_size == 0:
         return
-    con = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    # Even a read-only connection makes SQLite's side files, unless told that nobody writes: true where there is no log.
+    options = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+    con = sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True)
     try:
         row = con.execute("SELECT value FROM info WHERE name = 'schema_version'").fetchone()
     except sqlite3.DatabaseError as error:

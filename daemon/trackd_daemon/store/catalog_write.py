@@ -63,7 +63,107 @@ _UPSERT_FACT: Final = _upsert_lww(tables.facts, ("run_no", "section", "path"))
 _UPSERT_LEAF: Final = _upsert_lww(tables.leaves, ("run_no", "section", "path"))
 _INSERT_LOSS: Final = insert(tables.losses).on_conflict_do_nothing()
 _INSERT_RAW: Final = insert(tables.raw_records).on_conflict_do_nothing()
-# The hot statements are plain SQL with tuples: thousands of keys per commit are ordinary.
+_B: Final = sa.bindparam
+# Statements are built once: SQLAlchemy takes longer to build one than SQLite to run it.
+_ADVANCE: Final = (
+    tables.writers.update()
+    .where(tables.writers.c.writer_no == _B("no"))
+    .values(next_seq=_B("seq"), crc32=_B("crc"), records=tables.writers.c.records + _B("more"))
+)
+_WINNERS: Final = sa.select(tables.facts.c.path, tables.facts.c.ord, tables.facts.c.value).where(
+    tables.facts.c.run_no == _B("no"),
+    tables.facts.c.section == _B("part"),
+    tables.facts.c.path.in_(_B("tops", expanding=True)),
+)
+_DROP_LEAVES: Final = tables.leaves.delete().where(
+    tables.leaves.c.run_no == _B("no"),
+    tables.leaves.c.section == _B("part"),
+    sa.or_(
+        tables.leaves.c.path == _B("top"),
+        sa.and_(tables.leaves.c.path >= _B("inside"), tables.leaves.c.path < _B("after")),
+    ),
+)
+_CREATED: Final = (
+    tables.runs.update()
+    .where(tables.runs.c.run_no == _B("no"), tables.runs.c.created_us > _B("us"))
+    .values(created_us=_B("us"))
+)
+_MAIN: Final = (
+    tables.runs.update()
+    .where(tables.runs.c.run_no == _B("no"), sa.func.ifnull(tables.runs.c.main_ord, b"") < _B("ord"))
+    .values(entity=_B("e"), user=_B("u"), host=_B("h"), main_ord=_B("ord"))
+)
+_COUNTERS: Final = (
+    tables.runs.update()
+    .where(tables.runs.c.run_no == _B("no"))
+    .values(
+        version=tables.runs.c.version + _B("more"),
+        rows=tables.runs.c.rows + _B("more_rows"),
+        lost_records=tables.runs.c.lost_records + _B("lost"),
+        updated_us=sa.func.max(tables.runs.c.updated_us, _B("updated"), type_=sa.BigInteger),
+        heartbeat_us=sa.func.max(tables.runs.c.heartbeat_us, _B("beat"), type_=sa.BigInteger),
+    )
+)
+_DERIVED: Final = (
+    tables.runs.update()
+    .where(tables.runs.c.run_no == _B("no"))
+    .values(
+        attempts=_B("n"), exit_state=_B("state"), exit_code=_B("code"), cause=_B("why"), ended_us=_B("ended"),
+        last_step=_B("last"),
+    )
+)  # fmt: skip
+_ATTEMPTS: Final = (
+    sa.select(tables.attempts)
+    .where(tables.attempts.c.run_no == _B("no"))
+    .order_by(tables.attempts.c.start_us, tables.attempts.c.attempt)
+)
+_LANES: Final = (
+    sa.select(
+        tables.lanes,
+        tables.writers.c.writer_id,
+        tables.writers.c.start_us,
+        tables.attempts.c.start_us.label("attempt_start"),
+        tables.attempts.c.attempt,
+    )
+    .join(tables.writers, tables.writers.c.writer_no == tables.lanes.c.lane_no // 4)
+    .join(tables.attempts, tables.attempts.c.attempt_no == tables.writers.c.attempt_no)
+    .where(tables.lanes.c.run_no == _B("no"))
+)
+_WRITER: Final = (
+    sa.select(tables.writers, tables.runs.c.deleted)
+    .join(tables.runs, tables.runs.c.run_no == tables.writers.c.run_no)
+    .where(tables.writers.c.writer_id == _B("id"))
+)
+_PROJECT: Final = sa.select(tables.projects.c.project_no).where(tables.projects.c.name == _B("name"))
+_PROJECT_ALIAS: Final = sa.select(tables.project_aliases.c.project_no).where(
+    tables.project_aliases.c.name == _B("name")
+)
+_RUN: Final = sa.select(tables.runs.c.run_no).where(
+    tables.runs.c.project_no == _B("no"), tables.runs.c.run_id == _B("id"), tables.runs.c.deleted == 0
+)
+_RUN_ALIAS: Final = (
+    sa.select(tables.run_aliases.c.run_no)
+    .join(tables.runs, tables.runs.c.run_no == tables.run_aliases.c.run_no)
+    .where(
+        tables.run_aliases.c.project_no == _B("no"),
+        tables.run_aliases.c.run_id == _B("id"),
+        tables.runs.c.deleted == 0,
+    )
+)
+
+
+def _set_field(name: str) -> Any:
+    runs = tables.runs
+    mark = runs.c[f"{name}_ord"]
+    return (
+        runs.update()
+        .where(runs.c.run_no == _B("no"), sa.func.ifnull(mark, b"") < _B("ord"))
+        .values({name: _B("value"), mark.name: _B("ord")})
+    )
+
+
+_SET_FIELDS: Final = {name: _set_field(name) for name in ("name", "notes", "tags", "group", "job_type")}
+# The hottest statements are plain SQL with tuples: thousands of keys per commit are ordinary.
 _LATER: Final = "excluded.ord > key_stats.ord"
 _UPSERT_STATS: Final = (
     "INSERT INTO key_stats (run_no, key_no, count, numbers, min, max, ord, value, num, txt, lane_no, step)"
@@ -305,24 +405,16 @@ class CatalogTransaction:
             touch.fields.update(set_fields(self._con, writer.run_no, body, order))
 
     def _start(self, writer: Writer, touch: Touch, body: dict[str, Any], order: bytes) -> None:
-        runs = tables.runs
         created = _int_or(body.get("created_us"), writer.start_us)
-        self._con.execute(
-            runs.update()
-            .where(runs.c.run_no == writer.run_no)
-            .values(created_us=sa.func.min(runs.c.created_us, created, type_=sa.BigInteger))
-        )
+        self._con.execute(_CREATED, {"no": writer.run_no, "us": created})
         touch.fields.add("state")
         touch.needs_refresh = True
         if writer.role != "main":
             return
         host = (body.get("writer") or {}).get("host")
-        main = {"entity": body.get("entity"), "user": body.get("user"), "host": host, "main_ord": order}
-        self._con.execute(
-            runs.update()
-            .where(runs.c.run_no == writer.run_no, sa.func.ifnull(runs.c.main_ord, b"") < order)
-            .values({k: v if v is None or isinstance(v, bytes) else str(v) for k, v in main.items()})
-        )
+        main = {"e": body.get("entity"), "u": body.get("user"), "h": host}
+        texts = {k: v if v is None else str(v) for k, v in main.items()}
+        self._con.execute(_MAIN, {"no": writer.run_no, "ord": order, **texts})
         said = {k: body[k] for k in ("name", "notes", "tags", "group", "job_type") if body.get(k)}
         set_fields(self._con, writer.run_no, said, order)
 
@@ -345,17 +437,17 @@ class CatalogTransaction:
 
     def _leaves(self, run_no: int, section: str, tops: list[str]) -> None:
         """Rebuild the searchable leaves of these top-level entries from what won."""
-        table, facts = tables.leaves, tables.facts
-        for top in tops:
-            row = self._con.execute(
-                sa.select(facts.c.ord, facts.c.value).where(
-                    facts.c.run_no == run_no, facts.c.section == section, facts.c.path == top
-                )
-            ).one()
-            mine = sa.or_(table.c.path == top, sa.func.substr(table.c.path, 1, len(top) + 1) == f"{top}.")
-            self._con.execute(table.delete().where(table.c.run_no == run_no, table.c.section == section, mine))
-            found = decode.paths([(top, msgspec.msgpack.decode(row.value, strict=False))])
-            self._con.execute(_UPSERT_LEAF, [_leaf(run_no, section, path, row.ord, value) for path, value in found])
+        who = {"no": run_no, "part": section}
+        self._con.execute(
+            _DROP_LEAVES, [who | {"top": top, "inside": f"{top}.", "after": f"{top}/"} for top in tops]
+        )  # "/" is the character after "."
+        found: list[dict[str, Any]] = []
+        for first in range(0, len(tops), 500):
+            for row in self._con.execute(_WINNERS, who | {"tops": tops[first : first + 500]}):
+                value = msgspec.msgpack.decode(row.value, strict=False)
+                found.extend(_leaf(run_no, section, path, row.ord, v) for path, v in decode.paths([(row.path, value)]))
+        if found:
+            self._con.execute(_UPSERT_LEAF, found)
 
     def _summary(self, run_no: int, touch: Touch, body: dict[str, Any], order: bytes) -> None:
         sets, dels = body.get("set") or {}, body.get("del") or []
@@ -397,31 +489,22 @@ class CatalogTransaction:
 
     def _advance(self, writer: Writer, next_seq: int, crc32: int, count: int) -> None:
         writer.next_seq, writer.crc32 = next_seq, crc32
-        table = tables.writers
-        self._con.execute(
-            table.update()
-            .where(table.c.writer_no == writer.writer_no)
-            .values(next_seq=next_seq, crc32=crc32, records=table.c.records + count)
-        )
+        self._con.execute(_ADVANCE, {"no": writer.writer_no, "seq": next_seq, "crc": crc32, "more": count})
 
     def finish(self) -> dict[int, Touch]:
         """Bring the touched runs' own rows up to date; what was touched, by run."""
         for run_no in self._resummarize:
             summary_leaves(self._con, run_no)
-        runs = tables.runs
         for run_no, touch in self._touched.items():
-            values: dict[str, Any] = {
-                "version": runs.c.version + touch.records,
-                "rows": runs.c.rows + touch.rows,
-                "lost_records": runs.c.lost_records + touch.lost,
-            }
-            if touch.updated_us:
-                values["updated_us"] = sa.func.max(runs.c.updated_us, touch.updated_us, type_=sa.BigInteger)
-                beat = min(touch.updated_us, self._now_us)
-                values["heartbeat_us"] = sa.func.max(runs.c.heartbeat_us, beat, type_=sa.BigInteger)
+            self._con.execute(
+                _COUNTERS,
+                {
+                    "no": run_no, "more": touch.records, "more_rows": touch.rows, "lost": touch.lost,
+                    "updated": touch.updated_us, "beat": min(touch.updated_us, self._now_us),
+                },
+            )  # fmt: skip
             if touch.needs_refresh:
-                values |= refreshed(self._con, run_no)
-            self._con.execute(runs.update().where(runs.c.run_no == run_no).values(values))
+                self._con.execute(_DERIVED, {"no": run_no} | derived(self._con, run_no))
         return self._touched
 
 
@@ -521,8 +604,7 @@ def summary_leaves(con: Connection, run_no: int) -> None:
 def set_fields(con: Connection, run_no: int, changes: Mapping[str, Any], order: bytes) -> set[str]:
     """Set the run's own fields where `order` is later than what set them; the names that were given."""
     given: set[str] = set()
-    runs = tables.runs
-    for name in ("name", "notes", "tags", "group", "job_type"):
+    for name in _SET_FIELDS:
         if name not in changes:
             continue
         value = changes[name]
@@ -530,24 +612,14 @@ def set_fields(con: Connection, run_no: int, changes: Mapping[str, Any], order: 
             value = _json([str(v) for v in value or ()]).decode()
         elif value is not None:
             value = str(value)
-        mark = runs.c[f"{name}_ord"]
-        con.execute(
-            runs.update()
-            .where(runs.c.run_no == run_no, sa.func.ifnull(mark, b"") < order)
-            .values({name: value, mark.name: order})
-        )
+        con.execute(_SET_FIELDS[name], {"no": run_no, "ord": order, "value": value})
         given.add(name)
     return given
 
 
 def load_writer(con: Connection, cache: CatalogCache, writer_id: bytes) -> Writer | None:
     """A writer from the database into the cache."""
-    w = tables.writers
-    row = con.execute(
-        sa.select(w, tables.runs.c.deleted)
-        .join(tables.runs, tables.runs.c.run_no == w.c.run_no)
-        .where(w.c.writer_id == writer_id)
-    ).first()
+    row = con.execute(_WRITER, {"id": writer_id}).first()
     if row is None:
         return None
     writer = Writer(
@@ -571,10 +643,9 @@ def load_keys(con: Connection, cache: dict[tuple[str, str], int], stream: str, n
 
 def find_project(con: Connection, name: str, *, follow: bool = True) -> int | None:
     """Number of a project, following the alias that a rename left."""
-    p, a = tables.projects, tables.project_aliases
-    found = con.execute(sa.select(p.c.project_no).where(p.c.name == name)).scalar()
+    found: int | None = con.execute(_PROJECT, {"name": name}).scalar()
     if found is None and follow:
-        found = con.execute(sa.select(a.c.project_no).where(a.c.name == name)).scalar()
+        found = con.execute(_PROJECT_ALIAS, {"name": name}).scalar()
     return found
 
 
@@ -586,28 +657,15 @@ def create_project(con: Connection, name: str, now_us: int) -> int:
 
 def find_run(con: Connection, project_no: int, run_id: str) -> int | None:
     """Number of a run that is not deleted, following the alias that a move left."""
-    r, a = tables.runs, tables.run_aliases
-    found = con.execute(
-        sa.select(r.c.run_no).where(r.c.project_no == project_no, r.c.run_id == run_id, r.c.deleted == 0)
-    ).scalar()
+    found: int | None = con.execute(_RUN, {"no": project_no, "id": run_id}).scalar()
     if found is None:
-        found = con.execute(
-            sa.select(a.c.run_no)
-            .join(r, r.c.run_no == a.c.run_no)
-            .where(a.c.project_no == project_no, a.c.run_id == run_id, r.c.deleted == 0)
-        ).scalar()
+        found = con.execute(_RUN_ALIAS, {"no": project_no, "id": run_id}).scalar()
     return found
 
 
 def load_lanes(con: Connection, run_no: int) -> steps.Lanes:
     """The run's lanes with their offsets."""
-    lanes, w, a = tables.lanes, tables.writers, tables.attempts
-    rows = con.execute(
-        sa.select(lanes, w.c.writer_id, w.c.start_us, a.c.start_us.label("attempt_start"), a.c.attempt)
-        .join(w, w.c.writer_no == lanes.c.lane_no // 4)
-        .join(a, a.c.attempt_no == w.c.attempt_no)
-        .where(lanes.c.run_no == run_no)
-    )
+    rows = con.execute(_LANES, {"no": run_no})
     return steps.resolve(
         steps.Lane(
             r.lane_no, (r.attempt_start, r.attempt), r.start_us, r.writer_id,
@@ -617,19 +675,14 @@ def load_lanes(con: Connection, run_no: int) -> steps.Lanes:
     )  # fmt: skip
 
 
-def refreshed(con: Connection, run_no: int) -> dict[str, Any]:
-    """Columns of a run that are derived from its attempts and lanes."""
-    a = tables.attempts
-    attempts = con.execute(sa.select(a).where(a.c.run_no == run_no).order_by(a.c.start_us, a.c.attempt)).all()
+def derived(con: Connection, run_no: int) -> dict[str, Any]:
+    """What a run's row repeats of its attempts and lanes."""
+    attempts = con.execute(_ATTEMPTS, {"no": run_no}).all()
     latest = attempts[-1]
     return {
-        "attempts": len(attempts),
-        "exit_state": latest.exit_state,
-        "exit_code": latest.exit_code,
-        "cause": latest.cause,
-        "ended_us": latest.ended_us,
-        "last_step": load_lanes(con, run_no).last_step,
-    }
+        "n": len(attempts), "state": latest.exit_state, "code": latest.exit_code, "why": latest.cause,
+        "ended": latest.ended_us, "last": load_lanes(con, run_no).last_step,
+    }  # fmt: skip
 
 
 def change_of(project: str, run_id: str, version: int, touch: Touch) -> RunChange:

@@ -1,16 +1,21 @@
 """chart(): several series on one shared grid."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from trackd_proto import records
 
 from trackd_daemon.ports import ChartQuery, SampledSeries
 from trackd_daemon.store import points, sampling, steps, tables
 from trackd_daemon.store.catalog import Catalog
 from trackd_daemon.store.catalog_write import find_project, find_run, load_lanes
 from trackd_daemon.store.series import Series, Snapshot
+
+HELD_POINTS: Final = 2_000_000
+"""More than these are not read at once (16 bytes each, and as much again while they are sorted)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ def chart(catalog: Catalog, series: Series, query: ChartQuery) -> list[SampledSe
     if not requests:
         return []
     with series.snapshot({r.run_no for r in requests}) as snap:
+        if sum(r.count for r in requests) > HELD_POINTS and not any(r.x_key_no for r in requests):
+            return _one_by_one(snap, requests, query)
         lines = [(r, _range(_load(snap, r, query), query)) for r in requests]
     lines = [(r, line) for r, line in lines if len(line.x)]
     if not lines:
@@ -40,6 +47,32 @@ def chart(catalog: Catalog, series: Series, query: ChartQuery) -> list[SampledSe
     high = query.end if query.end is not None else max(float(line.x[-1]) for _, line in lines)
     grid = sampling.Grid.over(low, high, query.buckets)
     return [_sampled(r, line, grid) for r, line in lines]
+
+
+def _one_by_one(snap: Snapshot, requests: list[_Request], query: ChartQuery) -> list[SampledSeries]:
+    """Too many points to hold at once: the grid comes from the runs' ranges, and one series is read after the other."""
+    ranges = [_bounds(r, query) for r in requests]
+    low = query.start if query.start is not None else min(low for low, _ in ranges)
+    high = query.end if query.end is not None else max(high for _, high in ranges)
+    grid = sampling.Grid.over(low, high, query.buckets)
+    result = []
+    for request in requests:
+        line = _range(_load(snap, request, query), query)
+        if len(line.x):
+            result.append(_sampled(request, line, grid))
+    return result
+
+
+def _bounds(request: _Request, query: ChartQuery) -> tuple[float, float]:
+    """Least and greatest x of any row of the run's stream."""
+    lanes = request.lanes
+    mine = [no for no in lanes.lanes if (steps.lane_kind(no) == records.SYSTEM) == (query.stream == "system")]
+    if query.x_axis == "_step" and query.stream != "system":
+        low = min(lanes.lanes[no].min_step + lanes.offsets[no] for no in mine)
+        return float(low), float(max(lanes.lanes[no].max_step + lanes.offsets[no] for no in mine))
+    origin = request.created_us if query.x_axis == "_relative" else 0
+    first = min(lanes.lanes[no].min_time for no in mine)
+    return (first - origin) * points.US, (max(lanes.lanes[no].max_time for no in mine) - origin) * points.US
 
 
 def _requests(con: Connection, run: tuple[str, str], query: ChartQuery) -> list[_Request]:

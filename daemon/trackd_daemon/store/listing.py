@@ -45,17 +45,19 @@ def runs(con: Connection, project: str, *, where: str, sort: str, limit: int, cu
     tree = filters.parse(where)
     path, is_descending = filters.parse_sort(sort)
     operand = paths.operand(path, 0)
+    condition = None if tree is None else compile_filter(tree, paths)
+    order = _Order(path, operand, is_descending)
+    behind = order.after(cursor) if cursor else None
     project_no = find_project(con, project)
     if project_no is None:
         return {"runs": [], "next_cursor": "", "total": 0}
     r = tables.runs
     chosen = [r.c.project_no == project_no, r.c.deleted == 0]
-    if tree is not None:
-        chosen.append(compile_filter(tree, paths))
+    if condition is not None:
+        chosen.append(condition)
     total = con.execute(sa.select(sa.func.count()).select_from(paths.source).where(*chosen)).scalar_one()
-    order = _Order(path, operand, is_descending)
-    if cursor:
-        chosen.append(order.after(cursor))
+    if behind is not None:
+        chosen.append(behind)
     limit = min(max(limit, 1), MAX_LIMIT)
     rows = con.execute(
         sa.select(r, *order.columns).select_from(paths.source).where(*chosen).order_by(*order.by).limit(limit + 1)

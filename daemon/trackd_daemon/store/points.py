@@ -89,7 +89,12 @@ def by_step(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, extra:
 
 def by_time(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, origin_us: int, extra: str = "") -> Line:
     """The series over seconds since `origin_us`."""
-    columns = snap.fetch(snap.query("lane, seq, time, v", condition(run_no, key_no) + extra))
+    where = condition(run_no, key_no) + extra
+    if len(lanes.lanes) == 1:
+        columns = snap.fetch(snap.query("time, v", where))
+        if is_ascending(columns["time"]):
+            return Line((columns["time"] - origin_us) * US, columns["v"])
+    columns = snap.fetch(snap.query("lane, seq, time, v", where))
     time = columns["time"]
     order = order_of(columns, lanes, time)
     return Line((time[order] - origin_us) * US, columns["v"][order])

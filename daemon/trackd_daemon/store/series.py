@@ -6,8 +6,8 @@
     store/series/part-<n>.<f|i|o>.parquet    sorted by (run, key, lane, step, seq); one file per kind of value
 
 Which of them count stands in the catalog's manifest; any other file is what a crash left and is unlinked at open.
-A point is (run, key, lane, seq, step, time, v): see steps.py for lane and step. f64, i64 and other values (msgpack) stand
-in tables of their own, so that every value comes back as it was.
+A point is (run, key, lane, seq, step, time, v): see steps.py for lane and step. f64, i64 and other values
+(msgpack) stand in tables of their own, so that every value comes back as it was.
 """
 
 import logging
@@ -156,7 +156,7 @@ class Series:
         self.hot_points = self.count_hot(number)
 
     def repair(self, failure: StoreError) -> bool:
-        """Reopen the active hot file if DuckDB gave it up (a checkpoint that found no space); whether it is usable again.
+        """Reopen the active hot file if DuckDB gave it up (a checkpoint found no space); whether it is usable again.
 
         What its write-ahead log holds is replayed: a commit that reported the failure may stand after all.
         """

@@ -2,8 +2,8 @@
 
 A row logged without a step stores its ordinal in (attempt, writer). Its displayed step is base(attempt) + ordinal;
 base is 0 for the first attempt that has rows (attempts in order of their start), for a later one it is one more than
-the greatest displayed step of all before it. It is resolved when read, so that no answer depends on which attempt's data
-arrived first.
+the greatest displayed step of all before it. It is resolved when read, so that no answer depends on which attempt's
+data arrived first.
 
 A *lane* is one writer's rows of one kind: lane_no = writer_no * 4 + index of the kind.
 """
@@ -16,8 +16,8 @@ from trackd_proto import records
 
 _LANE_KINDS: Final = {records.ROW: 0, records.ROW_ORDINAL: 1, records.SYSTEM: 2}
 SYSTEM_LANE: Final = 2
-"""lane_no % 4 of system metrics: tells the streams apart without a join with the keys, which the database would begin at
-the thousands of keys of other runs."""
+"""lane_no % 4 of system metrics: tells the streams apart without a join with the keys, which the database would
+begin at the thousands of keys of other runs."""
 _BY_INDEX: Final = {index: kind for kind, index in _LANE_KINDS.items()}
 
 

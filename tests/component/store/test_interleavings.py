@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from support.store_history import BORN_US, cut, interleave, two_attempts
 from trackd_daemon.model import Batch
 from trackd_daemon.ports import ChartQuery
@@ -66,6 +67,7 @@ def feed(store: EmbeddedStore, batches: list[Batch], rng: random.Random) -> None
         at += size
 
 
+@pytest.mark.timeout(600)
 def test_two_hundred_interleavings_give_the_same_answers(tmp_path: Path) -> None:
     expected: dict[str, Any] | None = None
     for number in range(ORDERS):
