@@ -17,6 +17,7 @@ export class KeyIndex {
   readonly #known = new Map<string, Map<string, KeyInfo["type"]>>();
   readonly #wanted = new Set<string>();
   readonly #stale = new Set<string>();
+  readonly #asking = new Set<string>();
   readonly #throttle = new Throttle(() => this.#askForStale(), 1000);
   #runs: readonly RunRef[] = [];
 
@@ -31,7 +32,7 @@ export class KeyIndex {
     this.#wanted.clear();
     for (const run of runs) {
       this.#wanted.add(pairId(run));
-      if (!this.#known.has(pairId(run))) this.#stale.add(pairId(run));
+      if (!this.#known.has(pairId(run)) && !this.#asking.has(pairId(run))) this.#stale.add(pairId(run));
     }
     this.#publish();
     void this.#askForStale();
@@ -70,12 +71,15 @@ export class KeyIndex {
   }
 
   async #askFor(run: RunRef): Promise<void> {
+    this.#asking.add(pairId(run));
     try {
       const infos = await this.ask(run[0], run[1], this.stream);
       this.#known.set(pairId(run), new Map(infos.map((info) => [info.key, info.type])));
       this.error.value = null;
     } catch (error) {
       this.error.value = (error as Error).message;
+    } finally {
+      this.#asking.delete(pairId(run));
     }
   }
 

@@ -9,6 +9,7 @@ import { ChartStore } from "./chart-store";
 import { KeyIndex } from "./key-index";
 import { followLive, paintLagMs } from "./live";
 import { makeColourBook } from "./project";
+import { isSameCast } from "./shown-runs";
 import { Throttle } from "./throttle";
 import { makeViewState } from "./view";
 
@@ -30,7 +31,12 @@ export class RunPageState {
     this.#store = new ChartStore(api.charts, () => this.#painted());
     const colours = makeColourBook(project);
     const view = makeViewState();
-    const runs = computed(() => (this.run.value === null ? [] : [this.run.value]));
+    let before: Run[] = [];
+    const runs = computed(() => {
+      const now = this.run.value === null ? [] : [this.run.value];
+      if (!isSameCast(now, before)) before = now;
+      return before;
+    });
     const highlighted = signal<string | null>(null);
     const scope = (stream: Stream): ChartScope => ({
       store: this.#store,

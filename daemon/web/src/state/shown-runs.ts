@@ -22,13 +22,18 @@ export class ShownRuns {
   constructor(project: string, list: RunList) {
     this.limit = storedSignal("trackd_shown_limit", 10);
     this.#overrides = storedSignal<Overrides>(`trackd_eyes:${project}`, { shown: [], hidden: [] });
+    let before: Run[] = [];
     this.runs = computed(() => {
       void list.revision.value;
       const hidden = new Set(this.#overrides.value.hidden);
       const top = list.top(this.limit.value);
       const topIds = new Set(top.map((run) => run.run_id));
       const extra = this.#overrides.value.shown.filter((id) => !topIds.has(id)).map((id) => list.find(id));
-      return [...top.filter((run) => !hidden.has(run.run_id)), ...extra.filter((run) => run !== undefined)];
+      const runs = [...top.filter((run) => !hidden.has(run.run_id)), ...extra.filter((run) => run !== undefined)];
+      // The list changes with every pushed value; the charts care only about who is drawn and by which name.
+      if (isSameCast(runs, before)) return before;
+      before = runs;
+      return runs;
     });
     this.ids = computed(() => new Set(this.runs.value.map((run) => run.run_id)));
   }
@@ -56,4 +61,9 @@ export class ShownRuns {
   get hasOverrides(): boolean {
     return this.#overrides.value.shown.length + this.#overrides.value.hidden.length > 0;
   }
+}
+
+/** Whether the same runs stand in the same order under the same names. */
+export function isSameCast(a: readonly Run[], b: readonly Run[]): boolean {
+  return a.length === b.length && a.every((run, index) => run.run_id === b[index]?.run_id && run.name === b[index]?.name);
 }
