@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from trackd_proto.version import VERSION as __version__
 
+from trackd.arguments import Settings
 from trackd.config import Config
 from trackd.current import PreInit
 from trackd.current import log as log
@@ -53,6 +54,7 @@ __all__ = [
     "ConfigError",
     "Error",
     "Run",
+    "Settings",
     "Summary",
     "UnsupportedPlatformError",
     "UsageError",

@@ -46,6 +46,10 @@ _RENAMED: Final = {
 """Names that other trackers' settings have for ours."""
 
 
+class Settings(dict[str, Any]):
+    """What ``init(settings=)`` takes, as in ``trackd.Settings(mode="offline")``; names: docs/configuration.md."""
+
+
 def check(given: Mapping[str, Any]) -> None:
     """Types and values of the arguments that were given (None: not given), and news about those without effect.
 

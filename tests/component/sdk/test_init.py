@@ -136,6 +136,7 @@ def test_arguments_beat_settings_beat_variables(home: Path, monkeypatch: pytest.
     for arguments, project in (
         ({}, "variable"),
         ({"settings": {"project": "setting"}}, "setting"),
+        ({"settings": trackd.Settings(project="setting", run_name="n")}, "setting"),
         ({"settings": {"project": "setting", "run_group": "g"}, "project": "argument"}, "argument"),
     ):
         run = trackd.init(**arguments)  # type: ignore[arg-type]
