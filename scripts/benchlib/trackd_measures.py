@@ -16,6 +16,7 @@ from benchlib import hub, runner
 from benchlib.measures import Options, Table, measure
 
 TOOL = "trackd"
+COMMAND = str(Path(sys.executable).with_name("trackd"))
 
 
 def _own(values: dict[str, float]) -> Table:
@@ -122,9 +123,7 @@ def trackd_disk(options: Options) -> Table:
 
 def _compacted(there: runner.Place) -> int:
     """Bytes of the store when the daemon has ended and everything has been compacted."""
-    subprocess.run(
-        [sys.executable, "-m", "trackd_daemon", "stop"], env=there.environment(), check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([COMMAND, "stop"], env=there.environment(), check=True, stdout=subprocess.DEVNULL)
     (store,) = there.directory.glob("trackd/*/store")
     program = "import sys; from benchlib.compact import compact; compact(sys.argv[1])"
     subprocess.run([sys.executable, "-c", program, str(store)], env=there.environment(), check=True)
@@ -136,7 +135,7 @@ def separate_hub() -> Iterator[tuple[dict[str, str], str]]:
     """A hub in a process of its own; yields the settings of an agent that uploads to it, and its cookie file."""
     with runner.place() as there:
         address = f"127.0.0.1:{_free_port()}"
-        command = [sys.executable, "-m", "trackd_daemon", "serve", "--role", "hub", "--listen", address]
+        command = [COMMAND, "serve", "--role", "hub", "--listen", address]
         with subprocess.Popen(
             command, env=there.environment(), cwd=there.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:

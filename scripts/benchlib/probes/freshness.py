@@ -34,7 +34,7 @@ def _wait(asked: Any, path: str, step: int) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
-            if any(row.get("x") == step for row in asked.rows(path, {"start": step, "end": step})):
+            if any(row.get("x") == step for row in asked.rows(path, {"start": step, "end": step + 1})):
                 return
         except HubError:
             pass
