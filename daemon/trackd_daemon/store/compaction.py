@@ -27,8 +27,8 @@ from trackd_daemon.store.series import KINDS, Series
 
 log = logging.getLogger(__name__)
 
-SEAL_POINTS: Final = 4_000_000
-"""A hot file is sealed at this size: about 200 MB of work for a sort, most of it in the temp directory."""
+SEAL_POINTS: Final = 2_000_000
+"""A hot file is sealed at this size: about 90 MB to sort, what does not fit goes through the temp directory."""
 IDLE_US: Final = 30_000_000
 IDLE_POINTS: Final = 200_000
 """Without new points for IDLE_US, a hot file with at least this many points is sealed."""

@@ -195,7 +195,8 @@ def many(store: EmbeddedStore) -> Iterator[EmbeddedStore]:
     [
         ("", 25), ("config.lr < 0.5", 5), ("config.lr = 0.5", 1), ("config.deep.n >= 20 or config.lr < 0.2", 7),
         ("tags = even", 13), ("tags != even", 12), ("not tags in (even, odd)", 0), ("config.only = true", 5),
-        ("config.only != true", 20), ("not config.only = true", 20), ("config.only = null", 20), ("name ~ '^name 1.$'", 10),
+        ("config.only != true", 20), ("not config.only = true", 20), ("config.only = null", 20),
+        ("name ~ '^name 1.$'", 10),
         ("run07", 1), ('"NAME 1"', 11), ("summary.loss <= 3 and config.s in (s24, s23, x)", 2), ("id = run03", 1),
         ("group = g and user = u", 25), ("state in (running, 'lost contact')", 25), ("created < 1970-01-02", 0),
         ("config.nothing.here > 1", 0), ("rows = 1", 25), ("config.s < s2", 12),

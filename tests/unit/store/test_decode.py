@@ -82,7 +82,8 @@ def test_nested_maps_become_dotted_paths() -> None:
 
 BAD = [
     b"\xc1", b"", encode([1, 2, 3]), encode({"a": 1}), encode([1, "t", 0, {}]), encode([1, 2, 1.5, {"a": 1.0}]),
-    encode([1, 2, 3, [4]]), encode([1, 2**64 - 1, 3, {"a": 1.0}]), encode([3, 2, 0, 7]), encode([1, True, 0, {"a": 1.0}]),
+    encode([1, 2, 3, [4]]), encode([1, 2**64 - 1, 3, {"a": 1.0}]), encode([3, 2, 0, 7]),
+    encode([1, True, 0, {"a": 1.0}]),
     encode([1, 2, 0, {"a": 1.0}]) + b"\x00",
 ]  # fmt: skip
 
