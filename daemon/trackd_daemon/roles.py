@@ -187,6 +187,7 @@ class Daemon:
         self._wal = log.Wal(self.where.wal, recovered, notify, quota=limits, segment_bytes=self.options.segment_bytes)
         self._ingest = agent.AgentIngest(self._greeter, self._ledger, self._wal, self._sessions)
         self._ingest.on_live = self._on_live
+        self._ingest.on_accepted = self._pass_through
         self._durable_end = await asyncio.to_thread(self._wal.start)
         if EMBEDDED in pending:
             self._want_hub()
@@ -202,7 +203,15 @@ class Daemon:
             wal = self._wal
             assert wal is not None
             source = reader.RouteReader(wal.directory, name, lambda: wal.segments)
-            route = Route(name, self._hop(name), source, self._ledger, self._on_committed, self._on_notice)
+            route = Route(
+                name,
+                self._hop(name),
+                source,
+                self._ledger,
+                self._on_committed,
+                self._on_notice,
+                overflow=lambda: self._ingest.waiting(name) if self._full_reason else (),
+            )
             self._routes[name] = route
             route.durable(self._durable_end)
             route.start()
@@ -221,14 +230,21 @@ class Daemon:
     def _on_progress(self, progress: log.Progress) -> None:
         """The log has got on."""
         self._full_reason = progress.full_reason
+        self._sessions.changed(self._ledger.advance(progress.received, progress.durable, {}))
         if progress.taken_bytes:
             self._ingest.taken(progress.taken_bytes)
-        self._sessions.changed(self._ledger.advance(progress.received, progress.durable, {}))
+        self._pass_through()
         if progress.durable_end is not None:
             self._durable_end = progress.durable_end
         for name in {self._ledger.marks(writer_id).route for writer_id in progress.durable}:
             if (route := self._route(name)) is not None:
                 route.durable(self._durable_end)
+
+    def _pass_through(self) -> None:
+        """On a full disk the routes look for what waits in memory."""
+        for name in self._ingest.waiting_routes() if self._full_reason else ():
+            if (route := self._route(name)) is not None:
+                route.look()
 
     def _on_committed(self, committed: Mapping[bytes, int]) -> None:
         """A hub has committed records of this agent."""

@@ -233,3 +233,43 @@ def test_a_home_too_long_for_a_socket_gets_a_private_directory(trackd_home: Path
         process.terminate()
         process.wait(20)
         directory.rmdir()
+
+
+async def test_with_a_full_disk_and_a_hub_that_is_up_nothing_is_lost(where: Instance, tmp_path: Path) -> None:
+    other = tmp_path / "hub"
+    other.mkdir(mode=0o700)
+    there, port = places.instance(other), free_port()
+    instance.load_cookie(there)
+    upstream = f"127.0.0.1:{port}"
+    full = {"TRACKD_MIN_FREE_BYTES": str(1 << 60)}  # more than there is: the log may never grow
+    with (
+        serving(other, "--role", "hub", "--listen", upstream),
+        serving(where.home, "--role", "agent", TRACKD_UPSTREAM_COOKIE=str(there.cookie), **full),
+    ):
+        await asyncio.to_thread(wait_for, lambda: ready(where) and ready(there), "both")
+        link = await instance.connect(where)
+        run = [Writer("full", route=upstream), Writer("full", route=upstream)]
+        await pushing.push(link, run, 2000, until="committed")
+        marks = await pushing.resume(link, run)
+        assert {(mark.durable, mark.committed) for mark in marks.values()} == {(0, 2000)}
+        status = await link.control.Status(ingest_pb2.StatusRequest())
+        assert any("free on the disk" in warning for warning in status.warnings)
+        await link.channel.close()
+        held = await asyncio.to_thread(writers, other, "full")
+        assert [(w["records"], w["losses"]) for w in held] == [(2000, [])] * 2
+
+
+async def test_a_spawned_daemon_leaves_when_nobody_needs_it(where: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKD_IDLE_EXIT_S", "3")
+    link = await instance.reach(where)
+    process = daemon(where.home)
+    call = link.ingest.Push()
+    await call.write(ingest_pb2.PushRequest(batches=[Writer("a").batch(1, 10)]))
+    with pytest.raises(psutil.TimeoutExpired):  # a stream is open
+        await asyncio.to_thread(process.wait, 8)
+    call.cancel()
+    await link.channel.close()
+    await asyncio.to_thread(process.wait, 30)
+    link = await instance.reach(where)
+    assert link.reply.epoch == 2
+    await link.channel.close()

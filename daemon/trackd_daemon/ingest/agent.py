@@ -1,6 +1,7 @@
 """The Ingest service of an agent: batches go into the write-ahead log, watermarks come back."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -33,18 +34,34 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
         self.sessions = sessions
         self.on_live: Callable[[Sequence[bytes]], None] = lambda _writers: None
         """Told which writers' processes are alive."""
+        self.on_accepted: Callable[[], None] = lambda: None
+        """Told that batches are waiting for the log."""
         self._greeter = greeter
         self._ledger = ledger
         self._log = log
         self._waiting_bytes = 0
+        self._waiting: dict[str, deque[ingest_pb2.Batch]] = {}
         self._has_room = asyncio.Event()
         self._has_room.set()
 
     def taken(self, size: int) -> None:
-        """So many bytes have left memory for the log."""
+        """So many bytes have left memory for the log, or were committed without it."""
+        for route, waiting in list(self._waiting.items()):
+            while waiting and self._ledger.marks(waiting[0].writer_id).received >= _last_seq(waiting[0]):
+                waiting.popleft()
+            if not waiting:
+                del self._waiting[route]
         self._waiting_bytes -= size
         if self._waiting_bytes < WAITING_BYTES:
             self._has_room.set()
+
+    def waiting_routes(self) -> list[str]:
+        """The routes that have batches in memory."""
+        return list(self._waiting)
+
+    def waiting(self, route: str) -> list[ingest_pb2.Batch]:
+        """The batches of a route that are in memory and not in the log, in order."""
+        return list(self._waiting.get(route, ()))
 
     async def Hello(self, request: ingest_pb2.HelloRequest, context: Any) -> ingest_pb2.HelloReply:
         """See the proto."""
@@ -95,7 +112,8 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
             if verdict in (marks.Verdict.TAKE, marks.Verdict.TRIM):
                 accepted.append(batch if verdict is marks.Verdict.TAKE else trim(batch, expected))
                 owner = (batch.route, batch.project, batch.run_id)
-                self._ledger.accept(batch.writer_id, batch.first_seq + batch.count - 1, owner)
+                self._ledger.accept(batch.writer_id, _last_seq(batch), owner)
+                self._waiting.setdefault(batch.route, deque()).append(accepted[-1])
             elif verdict is marks.Verdict.GAP:
                 session.gaps[batch.writer_id] = expected
             else:
@@ -105,6 +123,7 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
             if self._waiting_bytes >= WAITING_BYTES:
                 self._has_room.clear()
             self._log.append(accepted)
+            self.on_accepted()
         if request.live:
             for writer_id in request.live:
                 self.sessions.join(session, writer_id)
@@ -117,3 +136,7 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
         return ingest_pb2.Watermark(
             writer_id=writer_id, received=known.received, durable=known.durable, committed=known.committed
         )
+
+
+def _last_seq(batch: ingest_pb2.Batch) -> int:
+    return batch.first_seq + batch.count - 1

@@ -34,7 +34,9 @@ class Route:
         ledger: Ledger,
         on_committed: Callable[[Mapping[bytes, int]], None],
         on_notice: Callable[[ingest_pb2.Notice], None],
+        overflow: Callable[[], Sequence[ingest_pb2.Batch]] = tuple,
     ) -> None:
+        """`overflow`: what follows the log and cannot be written to it, because the disk is full; usually nothing."""
         self.name = name
         self.state = "idle"
         self.reason = ""
@@ -43,6 +45,7 @@ class Route:
         self._ledger = ledger
         self._on_committed = on_committed
         self._on_notice = on_notice
+        self._overflow = overflow
         self._delivery = Delivery()
         self._source = source
         self._durable_end = Position(0, 0)
@@ -70,6 +73,10 @@ class Route:
     def durable(self, end: Position) -> None:
         """More of the log is durable."""
         self._durable_end = end
+        self._has_news.set()
+
+    def look(self) -> None:
+        """There may be something to send."""
         self._has_news.set()
 
     def alive(self, writer_ids: Sequence[bytes]) -> None:
@@ -187,11 +194,23 @@ class Route:
                 outgoing.append(batch)
         if at_end:
             outgoing += self._missing_tails(marks)
+            outgoing += self._passed_through()
         if outgoing:
             tops = {batch.writer_id: batch.first_seq + batch.count - 1 for batch in outgoing}
             self._delivery.sent(tops, sum(len(batch.data) for batch in outgoing))
             await self._hop.send(outgoing)
         return not at_end
+
+    def _passed_through(self) -> list[ingest_pb2.Batch]:
+        """On a full disk: what follows the log, straight from memory. What the hub commits is safe without our log."""
+        passed = []
+        for batch in self._overflow():
+            default = self._ledger.marks(batch.writer_id).committed + 1
+            # Records in between are in the log and not durable yet: no hole, only too early.
+            if batch.first_seq <= self._delivery.next_seq(batch.writer_id, default):
+                is_wanted, _ = self._delivery.admit(batch.writer_id, batch.first_seq, batch.count, default)
+                passed += [batch] if is_wanted else []
+        return passed
 
     def _missing_tails(self, durable: Mapping[bytes, int]) -> list[ingest_pb2.Batch]:
         """Losses at the end of a writer's stream: the log was read to its end and did not hold them."""

@@ -107,6 +107,7 @@ class Wal:
         self._queue: deque[ingest_pb2.Batch] = deque()
         self._acks: dict[bytes, int] = {}
         self._acks_since = 0.0
+        self._dropped_bytes = 0
         self._is_writing = False
         self._hurried = False
         self._must_sync = False
@@ -142,7 +143,16 @@ class Wal:
                 self._acks_since = time.monotonic()
             for writer_id, seq in acks.items():
                 self._acks[writer_id] = max(seq, self._acks.get(writer_id, 0))
+            if self._full_reason:
+                self._drop_committed()
             self._wake.notify()
+
+    def _drop_committed(self) -> None:
+        """The log is full, and the hub has meanwhile got some of what waits for it straight from memory."""
+        kept = [b for b in self._queue if b.first_seq + b.count - 1 > self._acks.get(b.writer_id, 0)]
+        if len(kept) < len(self._queue):
+            self._dropped_bytes += sum(len(b.data) for b in self._queue) - sum(len(b.data) for b in kept)
+            self._queue = deque(kept)
 
     @property
     def quota_bytes(self) -> int:
@@ -424,6 +434,9 @@ class Wal:
     def _tell(self) -> None:
         progress, self._progress = self._progress, Progress()
         progress.full_reason = self._full_reason
+        with self._wake:
+            progress.taken_bytes += self._dropped_bytes
+            self._dropped_bytes = 0
         self._notify(progress)
 
 
