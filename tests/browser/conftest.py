@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 from support.seeding import SeedHub
 from trackd_daemon.http import static
+
+# A bound for a machine that is busy with other things; nothing waits longer than it must.
+expect.set_options(timeout=20_000)
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -86,7 +89,7 @@ def new_context(browser: Browser, watch_of: dict[BrowserContext, Watch]) -> Iter
     def make(**options: object) -> BrowserContext:
         wanted = {"locale": "en-US", "viewport": {"width": 1440, "height": 900}, **options}
         context = browser.new_context(**wanted)  # type: ignore[arg-type]
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(20_000)
         watch_of[context] = Watch(context)
         made.append(context)
         return context
@@ -97,7 +100,9 @@ def new_context(browser: Browser, watch_of: dict[BrowserContext, Watch]) -> Iter
 
 
 @pytest.fixture
-def page(new_context: Callable[..., BrowserContext], watch_of: dict[BrowserContext, Watch], hub: SeedHub) -> Iterator[Page]:
+def page(
+    new_context: Callable[..., BrowserContext], watch_of: dict[BrowserContext, Watch], hub: SeedHub
+) -> Iterator[Page]:
     """A page with a session of the shared hub."""
     context = new_context()
     opened = context.new_page()

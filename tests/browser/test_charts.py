@@ -5,10 +5,11 @@ import re
 import time
 
 import pytest
-from browser.charts import chart, ink, values, zoom
-from browser.conftest import Watch
 from playwright.sync_api import Locator, Page, expect
 from support.seeding import SeedHub
+
+from browser.charts import chart, ink, values, zoom
+from browser.conftest import Watch
 
 POINTS = 100_000
 SPIKE = 61_234
@@ -187,7 +188,9 @@ def test_ten_thousand_keys_do_not_freeze_the_page(page: Page, hub: SeedHub, watc
     page.goto(f"{hub.url}/p/wide/r/r")
     chart(page, "layer0/w0")
     expect(page.get_by_role("toolbar").locator(".count")).to_have_text("10,000")
-    assert page.evaluate("document.querySelectorAll('figure.chart').length") < 60, "charts far from the screen are mounted"
+    assert page.evaluate("document.querySelectorAll('figure.chart').length") < 60, (
+        "charts far from the screen are mounted"
+    )
     assert page.evaluate("document.querySelectorAll('*').length") < 6_000
     asked = [r for r in watch.requests if "/api/v1/charts" in r.url]
     assert len(asked) <= 6, "keys of visible charts travel together"

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from browser.charts import chart, ink, values
-from browser.conftest import Watch
 from playwright.sync_api import BrowserContext, Page, expect
 from support.seeding import SeedHub
+
+from browser.charts import chart, ink, values
+from browser.conftest import Watch
 
 
 def test_from_projects_over_runs_to_a_run(page: Page, hub: SeedHub) -> None:
     for number, rate in enumerate((0.1, 0.01)):
-        run = hub.run("walk", f"walk{number}", name=f"walker-{number}", config={"lr": rate, "net": {"depth": 3}}, tags=["try"])
+        run = hub.run(
+            "walk", f"walk{number}", name=f"walker-{number}", config={"lr": rate, "net": {"depth": 3}}, tags=["try"]
+        )
         run.log((step, {"train/loss": 1 / (step + 1) + number, "acc": step / 100}) for step in range(100))
         run.finish()
     page.goto(hub.url)
@@ -117,7 +120,9 @@ def test_the_page_says_when_the_hub_is_gone_and_catches_up(
 
 
 def test_odd_names_and_values(page: Page, hub: SeedHub) -> None:
-    run = hub.run("a/b %ü", "r 1", name="<b>bold</b>", config={"big": 2**60, "nan": math.nan, "text": "<i>x</i>", "list": [1, 2]})
+    run = hub.run(
+        "a/b %ü", "r 1", name="<b>bold</b>", config={"big": 2**60, "nan": math.nan, "text": "<i>x</i>", "list": [1, 2]}
+    )
     run.log([(-5, {"loss/<x> & y": 1.0}), (2**40, {"loss/<x> & y": 2.0})])
     page.goto(hub.url)
     page.get_by_role("link", name="a/b %ü").click()
@@ -187,7 +192,10 @@ def test_fits_the_screen_in_both_themes(
 ) -> None:
     if hub.store.run("fits", "r") is None:
         run = hub.run("fits", "r", name="a-name-that-is-rather-long-for-a-telephone", tags=["alpha", "beta"])
-        run.log((step, {"train/loss": 1 / (step + 1), "a/very/long/metric/name/that/goes/on/and/on": 1.0}) for step in range(50))
+        run.log(
+            (step, {"train/loss": 1 / (step + 1), "a/very/long/metric/name/that/goes/on/and/on": 1.0})
+            for step in range(50)
+        )
     context = new_context(color_scheme=theme, viewport={"width": width, "height": height})
     page = context.new_page()
     page.goto(hub.link())
@@ -213,7 +221,9 @@ def test_a_posix_locale_does_not_break_the_charts(
 ) -> None:
     hub.run("posix", "r").log([(0, {"loss": 1.0}), (1, {"loss": 2.0})])
     context = new_context()
-    context.add_init_script("Object.defineProperty(navigator, 'language', { value: 'en-US@posix', configurable: true })")
+    context.add_init_script(
+        "Object.defineProperty(navigator, 'language', { value: 'en-US@posix', configurable: true })"
+    )
     page = context.new_page()
     page.goto(hub.link("/p/posix/r/r"))
     assert ink(chart(page, "loss")).columns > 50

@@ -4,9 +4,10 @@ import json
 import re
 from urllib.parse import parse_qs, urlsplit
 
-from browser.conftest import Watch
 from playwright.sync_api import Page, Route, expect
 from support.seeding import SeedHub
+
+from browser.conftest import Watch
 
 
 def names(page: Page) -> list[str]:
@@ -122,7 +123,10 @@ def test_a_hundred_thousand_runs(page: Page, hub: SeedHub) -> None:
         before = len(asked)
         scroller.evaluate("(e) => { e.scrollTop = e.scrollHeight; }")
         if before < 30:
-            page.wait_for_function("(n) => performance.getEntriesByType('resource').filter(e => e.name.includes('/runs?')).length > n", arg=before)
+            page.wait_for_function(
+                "(n) => performance.getEntriesByType('resource').filter(e => e.name.includes('/runs?')).length > n",
+                arg=before,
+            )
     assert page.locator("[data-run]").count() < 80
     assert len(asked) == len(set(asked)), "a page was asked for twice"
     scroller.evaluate("(e) => { e.scrollTop = 0; }")

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from browser.charts import chart
-from browser.conftest import Watch
 from playwright.sync_api import BrowserContext, Page, expect
 from support.seeding import SeedHub
+
+from browser.charts import chart
+from browser.conftest import Watch
 
 Contexts = Callable[..., BrowserContext]
 
@@ -75,7 +76,9 @@ def test_the_key_is_sent_and_never_in_an_address(page: Page, hub: SeedHub, watch
 
 def test_nothing_breaks_the_content_security_policy(page: Page, hub: SeedHub) -> None:
     hub.run("csp", "r").log([(0, {"loss": 1.0})])
-    page.add_init_script("window.broken = []; addEventListener('securitypolicyviolation', (e) => broken.push(e.violatedDirective))")
+    page.add_init_script(
+        "window.broken = []; addEventListener('securitypolicyviolation', (e) => broken.push(e.violatedDirective))"
+    )
     for path in ("/", "/p/csp", "/p/csp/r/r"):
         answer = page.goto(hub.url + path)
         assert answer is not None

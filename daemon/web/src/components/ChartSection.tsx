@@ -85,10 +85,13 @@ function Block(props: { keys: string[]; columns: number; children: (key: string)
   const root = useRef<HTMLDivElement>(null);
   const isNear = useSignal(false);
   useEffect(() => {
+    const block = root.current as HTMLDivElement;
     const watcher = new IntersectionObserver((entries) => void (isNear.value = entries.at(-1)?.isIntersecting ?? false), {
+      // The margin counts only at the box that scrolls: the charts' column, or the page where there is none.
+      root: block.closest(".charts-column"),
       rootMargin: "250px 0px",
     });
-    watcher.observe(root.current as HTMLDivElement);
+    watcher.observe(block);
     return () => watcher.disconnect();
   }, []);
   const rows = Math.ceil(props.keys.length / props.columns);
