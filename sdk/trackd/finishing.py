@@ -19,6 +19,7 @@ _LINKS_S: Final = 3.0
 """With a wait granted: longest wait for the links once everything is committed."""
 _WINDOW_S: Final = 1.0
 """In an ephemeral place: longest wait between two signs of life of the hub."""
+_INSTALL_HUB: Final = "To see them: pip install 'trackd[hub]', then trackd open"
 
 
 def finish(runs: Sequence["Run"], ending: Ending, wait_s: float | None = None) -> None:
@@ -86,9 +87,10 @@ def report(run: "Run", ending: Ending) -> None:
         messages.say(f"{what}; {_pending(run, marks.assigned, marks.committed)}")
     else:
         left = marks.assigned - marks.durable
+        then = "They are sent by themselves; to send them now: trackd flush --all"
         messages.say(
             f"{what}; {left:,} of {marks.assigned:,} records wait in {run._identity.home} for the daemon, which has "
-            "not answered yet. They are sent by themselves; to send them now: trackd flush --all"
+            f"not answered yet. {then if _can_commit(run) else _INSTALL_HUB}"
         )
     if marks.lost:
         messages.tell(f"warning: {marks.lost:,} records of run {run.path} were lost: there was no space to keep them")
@@ -98,10 +100,7 @@ def report(run: "Run", ending: Ending) -> None:
 
 def _pending(run: "Run", assigned: int, committed: int) -> str:
     if not _can_commit(run):
-        return (
-            f"all of its {assigned:,} records are safe in {run._identity.home}. To see them: "
-            "pip install 'trackd[hub]', then trackd open"
-        )
+        return f"all of its {assigned:,} records are safe in {run._identity.home}. {_INSTALL_HUB}"
     return (
         f"{assigned - committed:,} of {assigned:,} records, safe in {run._identity.home}, are on their way to the hub "
         "by themselves; to send them now: trackd flush --all"
