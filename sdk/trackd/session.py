@@ -21,9 +21,15 @@ from trackd_proto import layout, spool, version
 from trackd import spool as files
 from trackd.lane import Lane, new_writer_id, now_us
 
-_BOOT: Final = (
-    "import sys; sys.path[:0] = sys.argv[1].split(':'); from trackd.courier.main import main; main(sys.argv[2:])"
-)
+_BOOT: Final = """
+import sys, types
+sys.path[:0] = sys.argv[1].split(":")
+package = sys.modules["trackd"] = types.ModuleType("trackd")
+package.__path__ = [sys.argv[2]]
+from trackd.courier.main import main
+main(sys.argv[3:])
+"""
+# The package itself is an empty stand-in: what its __init__ loads for scripts would double the courier's start.
 _LAUNCH: Final = '"$@" </dev/null >/dev/null 2>&1 &'
 _RESTART_AFTER_S: Final = 1.0
 
@@ -107,7 +113,7 @@ def courier_command(*arguments: str) -> list[str]:
     package_roots = [Path(__file__).parent.parent, Path(str(trackd_proto.__file__)).parent.parent]
     site = [p for p in sys.path if p.rstrip("/").endswith(("site-packages", "dist-packages"))]
     path = ":".join(dict.fromkeys([*map(str, package_roots), *site]))
-    return [sys.executable, "-I", "-c", _BOOT, path, *arguments]
+    return [sys.executable, "-I", "-c", _BOOT, path, str(Path(__file__).parent), *arguments]
 
 
 def launch(command: list[str]) -> None:
