@@ -5,6 +5,7 @@ Blocking; runs in worker threads. Memory does not grow with the run.
 
 import csv
 import io
+import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from trackd_daemon.ports import ReadPort
 FIXED: Final = ("_step", "_timestamp", "_runtime")
 _I64: Final = (-(2**63), 2**63 - 1)
 _U64_MAX: Final = 2**64 - 1
+_PLAIN: Final = frozenset({int, str, type(None)})
 _MEMORY: Final = "256MB"
 
 
@@ -38,7 +40,16 @@ def csv_lines(store: ReadPort, project: str, run: str, stream: str) -> Iterator[
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
     for chunk in store.scan(project, run, keys=None, start=None, end=None, stream=stream):
-        writer.writerows([[_csv_value(row.get(name)) for name in names] for row in chunk])
+        # The writer itself says None as nothing and a float as its repr: only the rest needs a call.
+        writer.writerows(
+            [
+                [
+                    v if type(v := row.get(name)) in _PLAIN or (type(v) is float and v - v == 0.0) else _csv_value(v)
+                    for name in names
+                ]
+                for row in chunk
+            ]
+        )
         yield _utf8(buffer.getvalue())
         buffer.seek(0)
         buffer.truncate()
@@ -175,13 +186,11 @@ def _quoted(name: str) -> str:
 
 
 def _csv_value(value: Any) -> Any:
-    if value is None or isinstance(value, str):
-        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return repr(value) if value - value == 0.0 else encoding.json_safe(value)
-    return value if isinstance(value, int) else _json_text(value)
+        return value if math.isfinite(value) else encoding.json_safe(value)
+    return value if value is None or isinstance(value, (int, str)) else _json_text(value)
 
 
 def _json_text(value: Any) -> str:

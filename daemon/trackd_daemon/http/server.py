@@ -102,6 +102,7 @@ class HttpServer:
         config = uvicorn.Config(
             self.app,
             log_config=None,
+            log_level="warning",
             access_log=False,
             lifespan="off",
             ws="none",
@@ -150,7 +151,9 @@ class HttpServer:
 
 
 def _listen(port: int) -> socket.socket:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # The protocol by name: asyncio switches Nagle's algorithm off only on sockets that say TCP, and with it on every
+    # second answer waits 40 ms for the other side's delayed acknowledgement.
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         # Restarting on the same port must not wait for old connections to be forgotten.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

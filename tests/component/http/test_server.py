@@ -96,6 +96,13 @@ async def test_it_listens_on_loopback_only_and_leaves_signals_alone(make: Make) 
     assert server._socket is not None and server._socket.getsockname()[0] == "127.0.0.1"
 
 
+async def test_answers_do_not_wait_for_acknowledgements(make: Make) -> None:
+    """asyncio sets TCP_NODELAY only on sockets that name their protocol; without it an answer takes 40 ms more."""
+    server = make()
+    await server.start()
+    assert server._socket is not None and server._socket.proto == socket.IPPROTO_TCP
+
+
 async def test_stop_ends_open_streams(make: Make, store: FakeStore) -> None:
     server = make()
     await server.start()
