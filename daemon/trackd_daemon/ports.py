@@ -83,20 +83,31 @@ class IngestPort(Protocol):
 class ReadPort(Protocol):
     """What the HTTP edge reads. Safe to call from several threads."""
 
-    def store_id(self) -> str: ...
+    def store_id(self) -> str:
+        """Identity of the store, made with it."""
 
-    def projects(self) -> list[Json]: ...
+    def projects(self) -> list[Json]:
+        """Newest activity first; see docs/http-api.md."""
 
-    def runs(self, project: str, *, where: str = "", sort: str = "-created", limit: int = 100, cursor: str = "") -> Json:
+    def runs(
+        self, project: str, *, where: str = "", sort: str = "-created", limit: int = 100, cursor: str = ""
+    ) -> Json:
         """{"runs", "next_cursor", "total"}. Raises errors.QueryError for a mistake in `where`, `sort` or `cursor`."""
 
-    def run(self, project: str, run_id: str) -> Json | None: ...
+    def run(self, project: str, run_id: str) -> Json | None:
+        """One run as in docs/http-api.md; None if there is none."""
 
-    def columns(self, project: str) -> list[Json]: ...
+    def versions(self, runs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """The version of each of these runs (see RunChange); those that do not exist are left out. Cheap."""
 
-    def keys(self, project: str, run_id: str, stream: str = "default") -> list[Json]: ...
+    def columns(self, project: str) -> list[Json]:
+        """What a table of the project's runs can show."""
 
-    def chart(self, query: ChartQuery) -> list[SampledSeries]: ...
+    def keys(self, project: str, run_id: str, stream: str = "default") -> list[Json]:
+        """The series of a run; none for an unknown run."""
+
+    def chart(self, query: ChartQuery) -> list[SampledSeries]:
+        """One SampledSeries for every run and key that has numbers."""
 
     def scan(
         self,
@@ -114,9 +125,11 @@ class ReadPort(Protocol):
         `start` is inclusive, `end` exclusive. `steps`: only the rows at these steps (a few thousand at most).
         """
 
-    def writers(self, project: str, run_id: str) -> list[Json]: ...
+    def writers(self, project: str, run_id: str) -> list[Json]:
+        """What is stored of each writer, with rolling hash and declared losses."""
 
-    def stats(self) -> Json: ...
+    def stats(self) -> Json:
+        """Sizes and counts, for `status`."""
 
 
 class EditPort(Protocol):
@@ -125,13 +138,17 @@ class EditPort(Protocol):
     def edit_run(self, project: str, run_id: str, changes: Mapping[str, Any]) -> bool:
         """Any of name, notes, tags, group, project (moves the run). False: no such run. Raises ConflictError."""
 
-    def delete_run(self, project: str, run_id: str) -> bool: ...
+    def delete_run(self, project: str, run_id: str) -> bool:
+        """False: no such run."""
 
-    def rename_project(self, project: str, name: str) -> bool: ...
+    def rename_project(self, project: str, name: str) -> bool:
+        """False: no such project. Raises ConflictError."""
 
-    def delete_project(self, project: str) -> bool: ...
+    def delete_project(self, project: str) -> bool:
+        """With all its runs. False: no such project."""
 
-    def request_stop(self, project: str, run_id: str) -> bool: ...
+    def request_stop(self, project: str, run_id: str) -> bool:
+        """Ask the run's process to stop. False: no such run."""
 
 
 class ChangePort(Protocol):
@@ -144,4 +161,5 @@ class ChangePort(Protocol):
 class HubStore(IngestPort, ReadPort, EditPort, ChangePort, Protocol):
     """All of a hub's store."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Finish what is under way and let go of the files. Safe twice."""

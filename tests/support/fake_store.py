@@ -90,6 +90,9 @@ class FakeStore:
     def run(self, project: str, run_id: str) -> Json | None:
         return self.all_runs.get((project, run_id))
 
+    def versions(self, runs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        return {name: self.all_runs[name]["version"] for name in runs if name in self.all_runs}
+
     def columns(self, project: str) -> list[Json]:
         return [{"path": "config.lr", "kind": "config", "type": "number", "runs": 1}]
 

@@ -70,6 +70,11 @@ class Hub:
             raise no_run(project, run)
         return found
 
+    async def need(self, project: str, run: str) -> None:
+        """Raises 404 if there is no such run; cheaper than `need_run`."""
+        if not await self.call(self.store.versions, [(project, run)]):
+            raise no_run(project, run)
+
     async def stream(self, chunks: Iterator[T]) -> AsyncGenerator[T, None]:
         """What a blocking iterator yields; it is closed when the reader leaves."""
         try:

@@ -170,6 +170,14 @@ class EmbeddedStore:
             name = con.execute(sa.select(p.c.name).where(p.c.project_no == row.project_no)).scalar_one()
             return reads.runs_json(con, [row], {row.project_no: name}, dict(self._beats), self._clock())[0]
 
+    def versions(self, runs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """See ports.ReadPort."""
+        r = tables.runs
+        with self._catalog.read() as con:
+            numbers = {_run_number(con, *name): name for name in runs}
+            rows = con.execute(sa.select(r.c.run_no, r.c.version).where(r.c.run_no.in_([n for n in numbers if n])))
+            return {numbers[row.run_no]: row.version for row in rows}
+
     def columns(self, project: str) -> list[Json]:
         """See ports.ReadPort."""
         with self._catalog.read() as con:

@@ -60,7 +60,7 @@ def routes(hub: Hub) -> APIRouter:
         stream: Stream = "default",
     ) -> Response:
         """Every row of steps [start, end), exact, in step order; JSON lines, or msgpack (`docs/http-api.md`)."""
-        await hub.need_run(project, run)
+        await hub.need(project, run)
         is_msgpack = encoding.wants_msgpack(request.headers.get("accept", ""))
         encode = encoding.to_msgpack_rows if is_msgpack else encoding.to_json_lines
         rows = hub.store.scan(project, run, keys=keys, start=start, end=end, stream=stream)
@@ -72,7 +72,7 @@ def routes(hub: Hub) -> APIRouter:
         project: str, run: str, format: Literal["csv", "jsonl", "parquet"] = "csv", stream: Stream = "default"
     ) -> Response:
         """The whole history of a run as a file."""
-        await hub.need_run(project, run)
+        await hub.need(project, run)
         name = f"attachment; filename*=UTF-8''{quote(f'{project}-{run}.{format}', safe='')}"
         headers = {"Content-Disposition": name}
         if format == "parquet":
@@ -96,10 +96,10 @@ def routes(hub: Hub) -> APIRouter:
 def _chart(store: HubStore, query: models.ChartRequest) -> bytes:
     runs = list(dict.fromkeys(query.runs))
     # Versions first: the answer is then at least as new as they say, and the next change is not missed.
-    found = {(p, r): store.run(p, r) for p, r in runs}
-    versions = {f"{p}/{r}": run["version"] for (p, r), run in found.items() if run is not None}
+    found = store.versions(runs)
+    versions = {f"{project}/{run}": version for (project, run), version in found.items()}
     asked = ChartQuery(
-        runs=[name for name in runs if found[name] is not None],
+        runs=[name for name in runs if name in found],
         keys=list(dict.fromkeys(query.keys)),
         buckets=query.buckets,
         x_axis=query.x_axis,

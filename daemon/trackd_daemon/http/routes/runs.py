@@ -44,13 +44,13 @@ def routes(hub: Hub) -> APIRouter:
     @router.get(RUN + "/keys", response_model=models.KeysOut)
     async def list_keys(request: Request, project: str, run: str, stream: str = "default") -> Response:
         """The run's series."""
-        await hub.need_run(project, run)
+        await hub.need(project, run)
         return answer(request, {"keys": await hub.call(store.keys, project, run, stream)})
 
     @router.get(RUN + "/writers", response_model=models.WritersOut)
     async def list_writers(request: Request, project: str, run: str) -> Response:
         """The run's writers with count and rolling hash of what is stored, for `trackd verify`."""
-        await hub.need_run(project, run)
+        await hub.need(project, run)
         return answer(request, {"writers": await hub.call(store.writers, project, run)})
 
     return router
