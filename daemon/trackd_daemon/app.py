@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 cannot start, 3 another daemon runs, 78 the data is of a n
 import asyncio
 import contextlib
 import faulthandler
+import itertools
 import logging
 import os
 import signal
@@ -93,15 +94,20 @@ async def _run(options: roles.Options, readiness: _Readiness) -> int:
     def stop(grace_s: float = _GRACE_S) -> None:
         if not stopping.done():
             stopping.set_result(grace_s)
-        else:
+
+    signals = itertools.count(1)
+
+    def on_signal() -> None:
+        if next(signals) > 1:
             _log.warning("stopping now: a second signal came")
             os._exit(1)  # everything acknowledged is on the disk; that is what the log is for
+        stop()
 
     daemon = roles.build(options, stop)
     try:
         await daemon.start()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, on_signal)
         with contextlib.suppress(ValueError, OSError):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         readiness.ready()

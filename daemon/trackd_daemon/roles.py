@@ -6,6 +6,7 @@ What is downstream starts first and stops last: store and upload, log, gRPC serv
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,7 @@ ROLES: Final = (AGENT, HUB, AGENT_AND_HUB)
 EMBEDDED: Final = "embedded"
 NO_HUB: Final = "the data is kept; to see it install the hub: pip install 'trackd[hub]', then run trackd open"
 _WATCH_S: Final = 2.0
+_STATS_TICKS: Final = 10
 _logger = logging.getLogger("trackd")
 
 
@@ -93,6 +95,7 @@ class Daemon:
         self._full_reason = ""
         self._no_hub_reason = NO_HUB
         self._last_active = time.monotonic()
+        self._store_bytes = 0
         self._ownership: ownership.Ownership | None = None
         self._published: Published | None = None
         self._servers: list[aio.Server] = []
@@ -383,7 +386,7 @@ class Daemon:
     async def _watch(self) -> None:
         """Keep the daemon findable; leave if the directory has been taken away, or if nobody needs us any more."""
         attempt = 0
-        while True:
+        for ticks in itertools.count():
             await asyncio.sleep(_WATCH_S)
             assert self._ownership is not None and self._published is not None
             if not self._ownership.is_valid():
@@ -394,6 +397,8 @@ class Daemon:
                 attempt += 1
                 _logger.warning("socket or daemon.json has vanished: publishing again")
                 await self._listen(attempt)
+            if self._hub is not None and ticks % _STATS_TICKS == 0:
+                self._store_bytes = (await asyncio.to_thread(self._hub.store.stats))["store_bytes"]
             if self._is_idle():
                 _logger.info("nobody has needed this daemon for %s s: leaving", self.options.settings.idle_exit_s)
                 self._request_stop(1.0)
@@ -454,6 +459,13 @@ class Daemon:
     def _actual_role(self) -> str:
         return AGENT if self.role == AGENT_AND_HUB and self._hub is None else self.role
 
+    def _route_statuses(self, wal_bytes: int) -> list[ingest_pb2.RouteStatus]:
+        statuses = [route.status() for route in self._routes.values()]
+        for status in statuses:
+            # The log is shared and goes segment by segment: all of it is the honest upper bound.
+            status.lag_bytes = wal_bytes if status.lag_records else 0
+        return statuses
+
     def _status(self) -> ingest_pb2.StatusReply:
         wal_bytes = self._wal.bytes if self._wal is not None else 0
         return ingest_pb2.StatusReply(
@@ -466,7 +478,9 @@ class Daemon:
             wal_bytes=wal_bytes,
             wal_quota_bytes=self._wal.quota_bytes if self._wal is not None else 0,
             writers=len(self._ledger.writers),
-            routes=[route.status() for route in self._routes.values()],
+            store_bytes=self._store_bytes,
+            lost_records=self._ledger.lost_records,
+            routes=self._route_statuses(wal_bytes),
             warnings=self._all_warnings(),
             started_us=self._started_us,
             rss_bytes=process.rss_bytes(),

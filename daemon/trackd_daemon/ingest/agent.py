@@ -113,6 +113,7 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
                 accepted.append(batch if verdict is marks.Verdict.TAKE else trim(batch, expected))
                 owner = (batch.route, batch.project, batch.run_id)
                 self._ledger.accept(batch.writer_id, _last_seq(batch), owner)
+                self._ledger.lost_records += accepted[-1].count if batch.loss_reason else 0
                 self._waiting.setdefault(batch.route, deque()).append(accepted[-1])
             elif verdict is marks.Verdict.GAP:
                 session.gaps[batch.writer_id] = expected

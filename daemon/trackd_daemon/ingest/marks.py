@@ -57,6 +57,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.writers: dict[bytes, Marks] = {}
+        self.lost_records = 0
+        """Declared lost since the start."""
 
     def restore(self, writer_id: bytes, received: int, committed: int, owner: tuple[str, str, str]) -> None:
         """What recovery found in the log, all of it durable. `owner`: route, project, run id."""

@@ -225,6 +225,7 @@ class Route:
         marks: Marks = self._ledger.marks(writer_id)
         # What was committed once and is asked for again was lost by the hub, not by this log.
         reason = "restored" if hole.first_seq <= marks.committed else "damaged"
+        self._ledger.lost_records += hole.records
         _logger.error(
             "route %s: %d records of writer %s are lost (%s)", self.name, hole.records, writer_id.hex(), reason
         )

@@ -46,6 +46,7 @@ _BAD_COOKIE: Final = "{} is damaged: stop the daemon (trackd stop), remove the f
 _HELLO_TIMEOUT_S: Final = 5.0
 _SPAWN_TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 0.02
+_LOG_BYTES: Final = 4 * limits.MIB
 _KEPT_VARIABLES: Final = (
     "HOME", "PATH", "LANG", "TMPDIR", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"
 )  # fmt: skip
@@ -281,6 +282,7 @@ def _try_lock(descriptor: int) -> bool:
 
 def _start(where: Instance, environ: Mapping[str, str], timeout_s: float) -> None:
     command = daemon_command(where)
+    _turn_over(where.log)
     read_end, write_end = os.pipe()
     try:
         log = os.open(where.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -302,6 +304,15 @@ def _start(where: Instance, environ: Mapping[str, str], timeout_s: float) -> Non
     if said != READY:
         reason = said.decode("utf-8", "replace") if said else f"not ready within {timeout_s:.0f} s, or crashed"
         raise SpawnError(f"the trackd daemon did not start: {reason} (log: {where.log})")
+
+
+def _turn_over(log: Path) -> None:
+    """Keep the log small: a large one becomes the only old one."""
+    try:
+        if log.stat().st_size > _LOG_BYTES:
+            log.replace(log.with_name(log.name + ".old"))
+    except OSError:
+        return
 
 
 def _read_until_closed(descriptor: int, timeout_s: float) -> bytes:
