@@ -41,7 +41,7 @@ class Config(Mapping[str, Any]):
         return self._values[str(key)]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(list(self._values))
 
     def __len__(self) -> int:
         return len(self._values)
@@ -192,7 +192,7 @@ _FLOAT: Final = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE]
 def recordable(value: Any) -> Any:
     """`value` as a record holds it; in a config, paths, classes, functions, dtypes and devices are texts."""
     if isinstance(value, dict):
-        return {str(key): recordable(each) for key, each in value.items()}
+        return {str(key): recordable(each) for key, each in list(value.items())}
     if isinstance(value, (list, tuple)):
         return [recordable(each) for each in value]
     return values.to_safe(_readable(value))

@@ -106,7 +106,7 @@ def wrap(value: Any, path: Path, changed: Changed) -> Any:
 def plain(value: Any) -> Any:
     """The same with plain dicts in place of Sections, all the way down."""
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in list(value.items())}  # other threads may write meanwhile
     if type(value) is list:
         return [plain(each) for each in value]
     return value

@@ -88,8 +88,9 @@ class Summary(MutableMapping[str, Any]):
         gone: dict[str, None] = {}
         for path, value in writes:
             dotted = ".".join(path)
-            for old in [p for p in self._explicit if _covers(dotted, p) or _covers(p, dotted)]:
-                del self._explicit[old]
+            # list() of a dict is one step for other threads; a loop over it is not.
+            for old in [p for p in list(self._explicit) if _covers(dotted, p) or _covers(p, dotted)]:
+                self._explicit.pop(old, None)
                 gone[old] = None
             if value is MISSING:
                 for old in [p for p in self._latest() if _covers(dotted, p)]:
@@ -101,7 +102,7 @@ class Summary(MutableMapping[str, Any]):
             self._explicit.update(new)
             put.update(new)
             self._deleted.difference_update(
-                [p for p in self._deleted if any(_covers(p, q) or _covers(q, p) for q in new)]
+                [p for p in list(self._deleted) if any(_covers(p, q) or _covers(q, p) for q in new)]
             )
         body: dict[str, Any] = {"set": put}
         if removed := [path for path in gone if path not in put]:
@@ -109,13 +110,14 @@ class Summary(MutableMapping[str, Any]):
         self._send(body)
 
     def _tree(self) -> dict[str, Any]:
+        explicit, deleted = dict(self._explicit), list(self._deleted)
         flat = {
             path: value
             for path, value in self._latest().items()
-            if not any(_covers(gone, path) for gone in self._deleted)
-            and not any(_covers(path, own) or _covers(own, path) for own in self._explicit)
+            if not any(_covers(gone, path) for gone in deleted)
+            and not any(_covers(path, own) or _covers(own, path) for own in explicit)
         }
-        flat.update(self._explicit)
+        flat.update(explicit)
         tree = _unflattened(flat)
         return {k: Section(v, (k,), self._write) if isinstance(v, dict) else v for k, v in tree.items()}
 
