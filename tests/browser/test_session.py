@@ -56,9 +56,8 @@ def test_a_session_that_ends_is_said_plainly(page: Page, hub: SeedHub, watch: Wa
     expect(page.get_by_role("heading", name="Session ended")).to_be_visible()
     expect(page.get_by_text("trackd open")).to_be_visible()
     watch.expected.append("401")
-    # A new link repairs it although the cookie is still there.
-    page.goto(hub.link("/p/ends/r/r"))
-    page.reload()
+    # A new link repairs it although the cookie is still there and the page is the one that is open.
+    page.goto(hub.link("/p/ends"))
     chart(page, "loss")
     assert page.evaluate("localStorage.getItem('trackd_key')") != "00"
 

@@ -78,10 +78,15 @@ export function ProjectPage({ project }: { project: string }): JSX.Element {
         <div class="charts-column">
           <ChartsPane
             scope={state.scope}
-            empty={shown.runs.value.length === 0 ? "No run is drawn: open an eye in the table." : "The drawn runs have not logged a number yet."}
+            empty={emptyText(list.total.value, shown.runs.value.length)}
           />
         </div>
       </main>
     </>
   );
+}
+
+function emptyText(total: number, drawn: number): string {
+  if (total === 0) return "There is no run to draw.";
+  return drawn === 0 ? "No run is drawn: open an eye in the table." : "The drawn runs have not logged a number yet.";
 }

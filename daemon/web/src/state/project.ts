@@ -125,12 +125,20 @@ export class ProjectState {
   }
 }
 
-/** What most runs have comes first: state, times, tags and a few config and summary values. */
+/** Values that people judge runs by. */
+const RESULT = /loss|acc|error|score|reward|f1|auc|perplexity|bleu/i;
+
+/** What most runs have comes first: state, times, tags and a few results and config values. */
 export function defaultColumns(catalogue: readonly Column[]): string[] {
   const best = (kind: "config" | "summary"): string[] =>
     catalogue
       .filter((column) => column.kind === kind && !column.path.startsWith(`${kind}._`))
-      .sort((a, b) => b.runs - a.runs || Number(b.type === "number") - Number(a.type === "number"))
+      .sort(
+        (a, b) =>
+          Number(RESULT.test(b.path)) - Number(RESULT.test(a.path)) ||
+          b.runs - a.runs ||
+          Number(b.type === "number") - Number(a.type === "number"),
+      )
       .slice(0, DEFAULT_EXTRA[kind])
       .map((column) => column.path);
   return [...DEFAULT_COLUMNS, ...best("summary"), ...best("config"), "tags"];

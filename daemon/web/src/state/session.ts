@@ -9,6 +9,10 @@ export const session = signal<SessionState>("open");
 
 /** Takes a link's `#ticket=…` out of the address and spends it only if there is no session yet. */
 export async function startSession(): Promise<void> {
+  // A link to the page that is open already only changes the fragment, and the browser loads nothing.
+  addEventListener("hashchange", () => {
+    if (location.hash.includes("ticket=")) location.reload();
+  });
   const ticket = takeTicket();
   if (ticket !== null && !(await hasSession())) await spend(ticket);
   onUnauthorized(() => {
