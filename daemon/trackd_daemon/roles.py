@@ -165,8 +165,11 @@ class Daemon:
     async def _drain_embedded(self, timeout_s: float) -> None:
         """What is on the disk may as well be in the store when we leave; if not, it is at the next start."""
         deadline = time.monotonic() + timeout_s
-        while self._hub is not None and self._pending([]) and time.monotonic() < deadline:  # noqa: ASYNC110
+        while self._hub is not None and self._embedded_lag() and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+
+    def _embedded_lag(self) -> int:
+        return sum(m.accepted - m.committed for m in self._ledger.writers.values() if m.route == EMBEDDED)
 
     # ------------------------------------------------------------------------------------------ agent
 

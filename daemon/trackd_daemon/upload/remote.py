@@ -89,12 +89,17 @@ class RemoteHub:
         try:
             await call.write(request)
         except aio.AioRpcError as error:
-            raise _sorted(error) from error
+            # A write into a call that is over fails with an error of its own; the call knows why it is over.
+            raise _by_code(await call.code(), await call.details()) from error
         except (aio.UsageError, asyncio.InvalidStateError) as error:
             raise HopUnreachableError(f"{self._address} ended the connection") from error
 
 
 def _sorted(error: aio.AioRpcError) -> ConnectionError:
     """By what must be done about it."""
-    text = error.details() or error.code().name
-    return HopRefusedError(text) if error.code() in _REFUSALS else HopUnreachableError(text)
+    return _by_code(error.code(), error.details())
+
+
+def _by_code(code: grpc.StatusCode, details: str | None) -> ConnectionError:
+    text = details or code.name
+    return HopRefusedError(text) if code in _REFUSALS else HopUnreachableError(text)
