@@ -21,6 +21,7 @@ class Batch:
 
     @property
     def next_seq(self) -> int:
+        """The seq after the last one."""
         return self.first_seq + self.count
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,7 @@ def _load(path: Path, tree: Path) -> Module:
     return Module(name, path, frozenset(_imports(parsed, name, path.name == "__init__.py")))
 
 
+@cache
 def modules() -> dict[str, Module]:
     """Every module of the three packages, by dotted name."""
     found = {}

@@ -1,0 +1,1 @@
+"""Generated from ingest.proto by scripts/gen-proto."""

@@ -107,7 +107,7 @@ def test_a_newer_version_is_not_damage() -> None:
     import zlib
 
     newer[20:24] = struct.pack("<I", zlib.crc32(bytes(newer)))
-    with pytest.raises(UnsupportedVersion, match="format 9.*up to format 1"):
+    with pytest.raises(UnsupportedVersion, match=r"format 9.*up to format 1"):
         list(segment.scan(bytes(newer) + SMALL[segment.HEADER_BYTES :]))
 
 
