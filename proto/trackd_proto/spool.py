@@ -3,6 +3,7 @@
 A *session* is one training process: a directory below `Instance.spool`. Each writer in it has a head and chunks::
 
     <session>/session.json                    SessionInfo: who it is and how its courier finds the daemon
+    <session>/alive                           one byte per process, locked while that process lives
     <session>/courier.lock                    flock of the courier that serves it
     <session>/<writer hex>.head               HEAD_BYTES, mapped by trainer and courier at once
     <session>/<writer hex>.<chunk no>.chunk   mapped by the trainer, read by the courier
@@ -25,6 +26,7 @@ word name            owner   meaning
 10   PID_NAMESPACE   writer  inode of /proc/self/ns/pid (0 where there is none)
 11   ROLLS           writer  chunks mapped
 12   UNPREPARED      writer  ... of these, made by the trainer itself because none was ready
+13   ALIVE_OFFSET    writer  byte of <session>/alive that the owner keeps locked (POSIX) while it lives
 16   RECEIVED        courier highest contiguous seq the next hop has taken
 17   DURABLE         courier ... that survives a power loss there
 18   COMMITTED       courier ... in every store of the hub
@@ -77,6 +79,7 @@ START_TICKS: Final = 9
 PID_NAMESPACE: Final = 10
 ROLLS: Final = 11
 UNPREPARED: Final = 12
+ALIVE_OFFSET: Final = 13
 RECEIVED: Final = 16
 DURABLE: Final = 17
 COMMITTED: Final = 18
@@ -147,6 +150,7 @@ class SessionInfo(msgspec.Struct, frozen=True):
     python: str
     start_ticks: int = 0
     pid_namespace: int = 0
+    alive_offset: int = 0
     spool_quota_bytes: int = 2 * limits.GIB
 
 

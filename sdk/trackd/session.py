@@ -52,6 +52,7 @@ class Session:
             python=sys.executable,
             start_ticks=files.start_ticks(self.pid),
             pid_namespace=files.pid_namespace(),
+            alive_offset=files.hold_alive(self.directory),
             spool_quota_bytes=quota_bytes,
         )
         partial = self.directory / "session.json.new"

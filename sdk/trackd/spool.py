@@ -1,6 +1,8 @@
 """The trainer's side of a spool on disk: making heads and chunks and mapping them."""
 
+import contextlib
 import errno
+import fcntl
 import mmap
 import os
 from pathlib import Path
@@ -34,6 +36,7 @@ def create_head(directory: Path, writer_id: bytes, target: spool.Target) -> mmap
             words[spool.PID] = os.getpid()
             words[spool.START_TICKS] = start_ticks(os.getpid())
             words[spool.PID_NAMESPACE] = pid_namespace()
+            words[spool.ALIVE_OFFSET] = hold_alive(directory)
             words[spool.MAGIC] = spool.MAGIC_WORD
     partial.rename(path)  # a courier never sees half a head
     return head
@@ -99,6 +102,25 @@ def _allocate(fd: int, size: int) -> None:
     block = bytes(64 * 1024)  # macOS, exotic file systems: writing is the only allocation there is
     for offset in range(0, size, len(block)):
         os.pwrite(fd, block[: size - offset], offset)
+
+
+def hold_alive(directory: Path) -> int:
+    """Hold a lock on one byte of `<session>/alive` as long as this process lives; the byte's offset.
+
+    A POSIX lock: forked children do not inherit it, and whoever can take it knows that its owner is dead, even across
+    PID namespaces, where a pid says nothing. Memoized per process: closing any descriptor of the file gives it up.
+    """
+    key = (os.getpid(), str(directory))
+    if key not in _held:
+        offset = int.from_bytes(os.urandom(5), "big") + 1
+        fd = os.open(directory / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with contextlib.suppress(OSError):  # no locks here (some network file systems): pid and start time must do
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+        _held[key] = offset
+    return _held[key]
+
+
+_held: dict[tuple[int, str], int] = {}
 
 
 def start_ticks(pid: int) -> int:

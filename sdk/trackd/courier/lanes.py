@@ -34,7 +34,8 @@ class SpoolLane:
         self._head = _map_head(path)
         self._words = memoryview(self._head).cast("Q")
         self.target = spool.get_target(memoryview(self._head))
-        self.owner = Owner(self.word(spool.PID), self.word(spool.START_TICKS), self.word(spool.PID_NAMESPACE))
+        alive = (path.parent / "alive", self.word(spool.ALIVE_OFFSET))
+        self.owner = Owner(self.word(spool.PID), self.word(spool.START_TICKS), self.word(spool.PID_NAMESPACE), alive)
         self.tail = Tail(path.parent, self.writer_id, self.word)
         self.flight = Flight(WINDOW_BYTES)
         self.is_resumed = False

@@ -4,6 +4,7 @@ import fcntl
 import os
 import select
 import struct
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from trackd import spool as files
@@ -25,10 +26,14 @@ _UNKNOWN: Final = Ending("crashed", None, "the process is gone; how it ended is 
 
 
 class Owner:
-    """One process, held by a pidfd where the system has them, else looked up by pid and start time."""
+    """One process, held by a pidfd where the system has them, else looked up by pid and start time.
 
-    def __init__(self, pid: int, start_ticks: int, namespace: int) -> None:
+    Of a process in another PID namespace only its lock in the session directory can be asked.
+    """
+
+    def __init__(self, pid: int, start_ticks: int, namespace: int, alive: tuple[Path, int]) -> None:
         self.pid = pid
+        self._alive = alive
         self._start_ticks = start_ticks
         self._is_foreign = bool(namespace) and namespace != files.pid_namespace()
         self._pidfd: int | None = None
@@ -40,9 +45,11 @@ class Owner:
                 self._pidfd = None
 
     def is_dead(self) -> bool:
-        """Whether it is gone for good. A process of another PID namespace counts as alive (it cannot be seen)."""
-        if not self._is_dead and not self._is_foreign:
-            if self._pidfd is not None:
+        """Whether it is gone for good."""
+        if not self._is_dead:
+            if self._is_foreign:
+                self._is_dead = _can_lock(*self._alive)
+            elif self._pidfd is not None:
                 poll = select.poll()
                 poll.register(self._pidfd, select.POLLIN)
                 self._is_dead = bool(poll.poll(0))
@@ -78,6 +85,23 @@ class Owner:
                 return True
             return True
         return files.start_ticks(self.pid) == self._start_ticks
+
+
+def _can_lock(path: Path, offset: int) -> bool:
+    """Whether nobody holds the lock on this byte; False where that cannot be told."""
+    if not offset:
+        return False
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def describe(wait_status: int) -> Ending:

@@ -24,7 +24,7 @@ class ServedSession:
     def __init__(self, directory: Path, lock: int, info: spool.SessionInfo) -> None:
         self.directory = directory
         self.info = info
-        self.owner = Owner(info.pid, info.start_ticks, info.pid_namespace)
+        self.owner = Owner(info.pid, info.start_ticks, info.pid_namespace, (directory / "alive", info.alive_offset))
         self.lanes: dict[bytes, SpoolLane] = {}
         self.unreadable: set[str] = set()
         self._lock = lock
@@ -103,7 +103,7 @@ class ServedSession:
             lane.close()
         self.owner.close()
         if is_done:
-            for name in ("session.json", _LOCK_NAME):
+            for name in ("session.json", "alive", _LOCK_NAME):
                 (self.directory / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # a lane appeared meanwhile: the next courier finds it
                 self.directory.rmdir()
