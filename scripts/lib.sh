@@ -39,7 +39,7 @@ find_python() {
   die "no Python 3.10 to 3.13 found; set PYTHON to one"
 }
 
-# need_venv EXTRAS…: .venv with trackd installed editable and at least these extras.
+# need_venv EXTRAS…: .venv with trackd installed editable and at least these extras (dev contains the others).
 need_venv() {
   local extra want have
   if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
@@ -56,7 +56,7 @@ need_venv() {
   case "$have" in "$want:"*) ;; *) have="$want:," ;; esac
   local missing=
   for extra in "$@"; do
-    case "$have" in *",$extra,"*) ;; *) missing=yes have="$have$extra," ;; esac
+    case "$have" in *",$extra,"* | *",dev,"*) ;; *) missing=yes have="$have$extra," ;; esac
   done
   if [ -n "$missing" ]; then
     local list
