@@ -168,7 +168,10 @@ export interface Spike {
   isUpper: boolean;
 }
 
-/** Buckets of [start, end) whose extreme leaves the neighbours' band by more than half of that band's height. */
+/**
+ * Buckets of [start, end) whose extreme leaves the neighbours' band by more than half of that band's height; by three
+ * heights at the ends, where a steep curve with one neighbour looks like a spike.
+ */
 export function findSpikes(min: ArrayLike<number>, max: ArrayLike<number>, start: number, end: number): Spike[] {
   const spikes: Spike[] = [];
   for (let i = start; i < end; i += 1) {
@@ -180,7 +183,8 @@ export function findSpikes(min: ArrayLike<number>, max: ArrayLike<number>, start
       high = Math.max(high, max[neighbour] as number);
     }
     if (low > high) continue;
-    const reach = (high - low) / 2;
+    const isEnd = i === start || i === end - 1;
+    const reach = (high - low) * (isEnd ? 3 : 0.5);
     if ((max[i] as number) > high + reach) spikes.push({ index: i, isUpper: true });
     if ((min[i] as number) < low - reach) spikes.push({ index: i, isUpper: false });
   }

@@ -90,5 +90,6 @@ describe("findSpikes", () => {
       { index: 5, isUpper: true },
     ]);
     expect(findSpikes([0], [1], 0, 1)).toEqual([]);
+    expect(findSpikes([2, 1.75, 1.55], [2.3, 2, 1.75], 0, 3)).toEqual([]);
   });
 });
