@@ -1,4 +1,4 @@
-"""`scripts/quickstart --check`: installs, trains, reads every value back. Here on an environment that is already made."""
+"""`scripts/quickstart --check`: installs, trains, reads every value back. Here in an environment already made."""
 
 import os
 import shutil
