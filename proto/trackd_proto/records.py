@@ -40,7 +40,8 @@ START: Final = 3
 """First record of a writer. body = {
   "project": str, "run_id": str, "entity": str | nil,
   "attempt": str (hex UUID, shared by all writers of one init()), "attempt_start_us": int,
-  "writer": {"role": "main" | "nested" | "fork" | "courier" | "sampler", "pid": int, "host": str, "parent": bin | nil},
+  "writer": {"role": "main" | "nested" | "fork" | "courier" | "sampler", "pid": int, "host": str,
+             "parent": str (hex) | nil},
   "name": str, "notes": str | nil, "tags": [str], "group": str | nil, "job_type": str | nil,
   "created_us": int, "sdk": str, "python": str, "program": str | nil, "user": str, "resume": str | nil}
 Only the main writer's START carries name, notes, tags, group, job_type; others leave them out."""
