@@ -29,7 +29,10 @@ def main() -> int:
     if options.write:
         text = table.document(rows, tools, {tool: _version(tool) for tool in tools}, "scripts/bench --write")
         (runner.ROOT / "docs/performance.md").write_text(text, encoding="utf-8")
-        print("written to docs/performance.md")
+        for name in table.READMES:
+            path = runner.ROOT / name
+            path.write_text(table.with_figures(name, path.read_text(encoding="utf-8"), rows, tools), encoding="utf-8")
+        print("written to docs/performance.md and the READMEs")
     for name, why in failed:
         print(f"failed: {name}: {why}", file=sys.stderr)
     return 1 if failed else 0
@@ -62,7 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tools", nargs="+", choices=("trackd", *runner.PEERS), default=["trackd", *runner.PEERS])
     parser.add_argument("--json", help="also write the figures to this file")
     parser.add_argument("--merge", action="append", metavar="JSON", help="add figures kept by --json")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and the figures in the READMEs")
     parser.add_argument(
         "--torch", action="store_true", help="install torch in an environment of its own, for log_torch"
     )

@@ -115,3 +115,46 @@ what runs in the process. Loops of `log()` are timed call by call with `perf_cou
 is included; values differ from call to call. A paced loop multiplies matrices for about a millisecond between calls.
 Memory is that of the training process less that of a bare interpreter running the same loop.
 """
+
+
+READMES: dict[str, dict[str, str]] = {
+    "README.md": {
+        "log(), 5 scalars: p50 (µs)": "`log()` of 5 values, median (µs)",
+        "log(), 5 scalars: p99.9 (µs)": "… 99.9th percentile (µs)",
+        "log(), 100 scalars: p50 (µs)": "`log()` of 100 values, median (µs)",
+        "log() in a paced loop: p50 (µs)": "`log()` of 5 values in a loop that computes, median (µs)",
+        "calls until durable (per s)": "calls per second until they are on disk",
+        "freshness, embedded hub: p95 (ms)": "from `log()` to the answer of a query, 95th percentile (ms)",
+        "import (ms)": "`import` (ms)",
+        "init(), warm (ms)": "`init()` (ms)",
+        "finish() and process exit (ms)": "`finish()` and end of the process (ms)",
+        "memory of the trainer, anonymous (MB)": "memory that the training process owns (MB)",
+        "disk, full doubles (bytes per point)": "disk per point, random doubles (bytes)",
+    },
+    "README.ja.md": {
+        "log(), 5 scalars: p50 (µs)": "値5個の `log()`、中央値（µs）",
+        "log(), 5 scalars: p99.9 (µs)": "同、99.9 パーセンタイル（µs）",
+        "log(), 100 scalars: p50 (µs)": "値100個の `log()`、中央値（µs）",
+        "log() in a paced loop: p50 (µs)": "計算しながらのループでの値5個の `log()`、中央値（µs）",
+        "calls until durable (per s)": "ディスクに永続化されるまでの毎秒の呼び出し数",
+        "freshness, embedded hub: p95 (ms)": "`log()` から問い合わせの答えに現れるまで、95 パーセンタイル（ms）",
+        "import (ms)": "`import`（ms）",
+        "init(), warm (ms)": "`init()`（ms）",
+        "finish() and process exit (ms)": "`finish()` とプロセスの終了（ms）",
+        "memory of the trainer, anonymous (MB)": "学習プロセスが占有するメモリ（MB）",
+        "disk, full doubles (bytes per point)": "1点あたりのディスク使用量、乱数の倍精度（バイト）",
+    },
+}
+"""The rows that the READMEs show, and what they call them."""
+
+
+def with_figures(readme: str, text: str, table: Table, tools: list[str]) -> str:
+    """The README's text with its table of figures replaced."""
+    lines = ["| | " + " | ".join(tools) + " |", "|---|" + "---:|" * len(tools)]
+    for row, label in READMES[readme].items():
+        cells = table.get(row, {})
+        if "trackd" in cells:
+            lines.append("| " + " | ".join([label, *(_number(cells.get(tool)) or "–" for tool in tools)]) + " |")
+    head, _, rest = text.partition("<!-- figures -->\n")
+    tail = rest.partition("<!-- /figures -->\n")[2]
+    return head + "<!-- figures -->\n" + "\n".join(lines) + "\n<!-- /figures -->\n" + tail

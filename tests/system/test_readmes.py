@@ -83,7 +83,7 @@ def figures(name: str) -> list[str]:
     """The numbers of the table of figures."""
     text = (ROOT / name).read_text(encoding="utf-8")
     _, _, rest = text.partition("<!-- figures -->\n")
-    table = rest.partition("\n## ")[0]
+    table = rest.partition("<!-- /figures -->")[0]
     return re.findall(r"[\d.,]*\d", table)
 
 
