@@ -1,5 +1,6 @@
 """chart(): several series on one shared grid."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,13 +10,17 @@ from sqlalchemy.engine import Connection
 from trackd_proto import records
 
 from trackd_daemon.ports import ChartQuery, SampledSeries
-from trackd_daemon.store import points, sampling, steps, tables
+from trackd_daemon.store import points, rollup_reads, sampling, steps, tables
 from trackd_daemon.store.catalog import Catalog
 from trackd_daemon.store.catalog_write import find_project, find_run, load_lanes
 from trackd_daemon.store.series import Series, Snapshot
 
 HELD_POINTS: Final = 2_000_000
 """More than these are not read at once (16 bytes each, and as much again while they are sorted)."""
+LONG: Final = 65_536
+"""From so many points on, a series over steps is read from rollups. Fewer are read in 2 ms, all series at once."""
+_FAR: Final = 2**61
+"""Steps beyond are charted from points only: there is room for sums below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +42,59 @@ def chart(catalog: Catalog, series: Series, query: ChartQuery) -> list[SampledSe
     if not requests:
         return []
     with series.snapshot({r.run_no for r in requests}) as snap:
-        if sum(r.count for r in requests) > HELD_POINTS and not any(r.x_key_no for r in requests):
-            return _one_by_one(snap, requests, query)
-        lines = [(r, _range(_load(snap, r, query), query)) for r in requests]
-    lines = [(r, line) for r, line in lines if len(line.x)]
-    if not lines:
-        return []
-    low = query.start if query.start is not None else min(float(line.x[0]) for _, line in lines)
-    high = query.end if query.end is not None else max(float(line.x[-1]) for _, line in lines)
-    grid = sampling.Grid.over(low, high, query.buckets)
-    return [_sampled(r, line, grid) for r, line in lines]
-
-
-def _one_by_one(snap: Snapshot, requests: list[_Request], query: ChartQuery) -> list[SampledSeries]:
-    """Too many points to hold at once: the grid comes from the runs' ranges, and one series is read after the other."""
-    ranges = [_bounds(r, query) for r in requests]
-    low = query.start if query.start is not None else min(low for low, _ in ranges)
-    high = query.end if query.end is not None else max(high for _, high in ranges)
-    grid = sampling.Grid.over(low, high, query.buckets)
-    result = []
-    for request in requests:
-        line = _range(_load(snap, request, query), query)
-        if len(line.x):
-            result.append(_sampled(request, line, grid))
+        long = {
+            i: rollup_reads.find(snap, r.run_no, r.key_no, r.lanes)
+            for i, r in enumerate(requests)
+            if _is_long(r, query)
+        }
+        short = {i: r for i, r in enumerate(requests) if i not in long}
+        if sum(r.count for r in short.values()) > HELD_POINTS and not any(r.x_key_no for r in requests):
+            lines = None
+            ranges = [_bounds(r, query) for r in requests]
+        else:
+            lines = {i: line for i, r in short.items() if len((line := _range(_load(snap, r, query), query)).x)}
+            ranges = [(float(line.x[0]), float(line.x[-1])) for line in lines.values()]
+            ranges += [(float(found.low), float(found.high)) for found in long.values() if _meets(found, query)]
+        if not ranges:
+            return []
+        low = query.start if query.start is not None else min(low for low, _ in ranges)
+        high = query.end if query.end is not None else max(high for _, high in ranges)
+        grid = sampling.Grid.over(low, high, query.buckets)
+        result = []
+        for i, request in enumerate(requests):
+            if i in long:
+                buckets = rollup_reads.sample(snap, long[i], grid, *_step_range(query))
+            elif lines is None:
+                # Too many to hold at once: the grid came from the runs' ranges, one series is read after another.
+                buckets = _reduced(_range(_load(snap, request, query), query), grid)
+            else:
+                buckets = _reduced(lines[i], grid) if i in lines else None
+            if buckets is not None:
+                result.append(_sampled(request, buckets))
     return result
+
+
+def _is_long(request: _Request, query: ChartQuery) -> bool:
+    is_by_step = query.x_axis == "_step" and query.stream == "default"
+    lanes = request.lanes
+    return (
+        is_by_step
+        and request.count >= LONG
+        and all(lane.min_step > -_FAR and lane.max_step + lanes.offsets[n] < _FAR for n, lane in lanes.lanes.items())
+    )
+
+
+def _step_range(query: ChartQuery) -> tuple[int | None, int | None]:
+    """The query's range in whole steps, both ends inclusive."""
+    start = None if query.start is None else math.ceil(min(max(query.start, -_FAR), _FAR))
+    return start, None if query.end is None else math.floor(min(max(query.end, -_FAR), _FAR))
+
+
+def _meets(found: rollup_reads.Series, query: ChartQuery) -> bool:
+    """Whether a series has points in the range, if the range is open at one end."""
+    if not found.pieces:
+        return False
+    return (query.start is None or found.high >= query.start) and (query.end is None or found.low <= query.end)
 
 
 def _bounds(request: _Request, query: ChartQuery) -> tuple[float, float]:
@@ -123,8 +157,12 @@ def _range(line: points.Line, query: ChartQuery) -> points.Line:
     return points.Line(line.x[first:stop], line.v[first:stop])
 
 
-def _sampled(request: _Request, line: points.Line, grid: sampling.Grid) -> SampledSeries:
-    b = sampling.reduce(line.x, line.v, grid)
+def _reduced(line: points.Line, grid: sampling.Grid) -> sampling.Buckets | None:
+    return sampling.reduce(line.x, line.v, grid) if len(line.x) else None
+
+
+def _sampled(request: _Request, b: sampling.Buckets) -> SampledSeries:
     return SampledSeries(
-        request.run, request.key, b.x, b.last, b.min, b.max, b.mean, b.min_x, b.max_x, b.count, b.flags, len(line.x)
-    )
+        request.run, request.key, b.x, b.last, b.min, b.max, b.mean, b.min_x, b.max_x, b.count, b.flags,
+        int(b.count.sum()),
+    )  # fmt: skip

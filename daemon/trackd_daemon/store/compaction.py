@@ -21,9 +21,9 @@ from sqlalchemy.dialects.sqlite import insert
 from trackd_proto import limits
 
 from trackd_daemon.errors import StoreError
-from trackd_daemon.store import tables
+from trackd_daemon.store import decode, rollups, tables
 from trackd_daemon.store.catalog import Catalog
-from trackd_daemon.store.series import KINDS, Series
+from trackd_daemon.store.series import KINDS, PART_FILES, ROLLUPS, Series
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class Compactor:
             con.execute(p.delete().where(p.c.part_no == number))  # only the number is wanted
             deleted = {row.run_no for row in con.execute(sa.select(r.c.run_no).where(r.c.deleted == 1))}
         rows = series.run_on_cursor(lambda cursor: self._write(cursor, number, hots, parts, deleted))
-        size = sum(_sync(series.part_path(number, kind)) for kind in KINDS)
+        size = sum(_sync(series.part_path(number, kind)) for kind in PART_FILES)
         _sync_directory(series.directory)
         with self._lock:
             with self._catalog.write() as con:
@@ -171,6 +171,7 @@ class Compactor:
     ) -> dict[int, int]:
         """Write the files of a part; points per run in it."""
         totals: dict[int, int] = {}
+        numbers: list[str] = []
         for kind in KINDS:
             sources = [f"hot{n}.{kind}" for n in hots]
             sources += [f"read_parquet('{p}')" for n in parts if (p := self._series.part_path(n, kind)).exists()]
@@ -190,6 +191,10 @@ class Compactor:
                 f"COPY (SELECT * FROM ({united}){where} ORDER BY run, key, lane, step, seq) TO '{path}'"
                 " (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE 122880)"
             )
+            if kind in (decode.FLOATS, decode.INTS):
+                numbers.append(f"read_parquet('{path}')")
+        if numbers:
+            rollups.write(cursor, numbers, self._series.part_path(number, ROLLUPS))
         return totals
 
 

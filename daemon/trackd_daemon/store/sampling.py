@@ -64,6 +64,11 @@ def reduce(x: Floats, v: Floats, grid: Grid) -> Buckets:
     """`x` ascending, and where equal in order of the order key; `v` of the same length."""
     index = grid.index(x)
     starts = np.flatnonzero(np.r_[True, index[1:] != index[:-1]]) if len(x) else np.empty(0, dtype=np.intp)
+    return reduce_groups(x, v, starts)
+
+
+def reduce_groups(x: Floats, v: Floats, starts: NDArray[np.intp]) -> Buckets:
+    """As `reduce`, for groups of points that begin at these indices, the first at 0; x ascends within each group."""
     sizes = np.diff(np.r_[starts, len(x)])
     if not len(x):
         e = np.empty(0)

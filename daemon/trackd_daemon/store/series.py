@@ -4,6 +4,7 @@
 
     store/series/hot-<n>.duckdb          appended to; sealed when it is large or idle, then compacted and unlinked
     store/series/part-<n>.<f|i|o>.parquet    sorted by (run, key, lane, step, seq); one file per kind of value
+    store/series/part-<n>.r.parquet          rollups of the part's numbers (rollups.py)
 
 Which of them count stands in the catalog's manifest; any other file is what a crash left and is unlinked at open.
 A point is (run, key, lane, seq, step, time, v): see steps.py for lane and step. f64, i64 and other values
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 COLUMNS: Final = ("run", "key", "lane", "seq", "step", "time", "v")
 KINDS: Final = {decode.FLOATS: "DOUBLE", decode.INTS: "BIGINT", decode.OTHERS: "BLOB"}
+ROLLUPS: Final = "r"
+PART_FILES: Final = (*KINDS, ROLLUPS)
 Columns = dict[str, NDArray[Any]]
 _T = TypeVar("_T")
 
@@ -42,7 +45,7 @@ class Source:
     runs: frozenset[int] = frozenset()
     """Runs in a part; a hot file may hold any."""
     tables: Mapping[str, str] = field(default_factory=dict)
-    """Kind of value -> what to write after FROM."""
+    """Kind of value (or ROLLUPS, where a part has them) -> what to write after FROM."""
     readers: int = 0
     is_retired: bool = False
 
@@ -56,6 +59,11 @@ class Snapshot:
         self._con = con
         self._sources = sources
         self._repair = repair
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """Hot files and parts, in no particular order."""
+        return self._sources
 
     def query(self, select: str, where: str, kinds: Sequence[str] = (decode.FLOATS, decode.INTS)) -> str:
         """`select … from … where …` over every source, united. `v` is a double unless one kind alone is asked."""
@@ -125,7 +133,7 @@ class Series:
         return self.directory / f"hot-{number}.duckdb"
 
     def part_path(self, number: int, kind: str) -> Path:
-        """Where a part's values of one kind stand."""
+        """Where a part's values of one kind, or its rollups, stand."""
         return self.directory / f"part-{number}.{kind}.parquet"
 
     def attach_hot(self, number: int, *, is_active: bool) -> None:
@@ -186,7 +194,7 @@ class Series:
     def add_part(self, number: int, runs: frozenset[int]) -> None:
         """A part that the manifest lists."""
         tables = {}
-        for kind in KINDS:
+        for kind in PART_FILES:
             path = self.part_path(number, kind)
             if path.exists():
                 tables[kind] = f"read_parquet('{_quoted(path)}')"
@@ -212,7 +220,7 @@ class Series:
             self._retired = [s for s in self._retired if s.readers]
         for source in free:
             if source.is_part:
-                for kind in KINDS:
+                for kind in PART_FILES:
                     self.part_path(source.number, kind).unlink(missing_ok=True)
             else:
                 with _translated():
@@ -224,7 +232,7 @@ class Series:
     def sweep(self, hots: set[int], parts: set[int]) -> None:
         """Unlink files that the manifest does not know."""
         known = {self.hot_path(n).name for n in hots} | {f"{self.hot_path(n).name}.wal" for n in hots}
-        known |= {self.part_path(n, kind).name for n in parts for kind in KINDS}
+        known |= {self.part_path(n, kind).name for n in parts for kind in PART_FILES}
         for path in self.directory.iterdir():
             if path.is_file() and path.name not in known:
                 path.unlink()

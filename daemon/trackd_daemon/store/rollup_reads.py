@@ -1,0 +1,233 @@
+"""One series over steps on a grid, at a cost that does not grow with its length: from rollups where parts have them
+and they are fine enough, from points at the ends of the range and for all that is not compacted yet."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd_daemon.store import decode, edges, points, steps, summaries
+from trackd_daemon.store.sampling import Buckets, Grid
+from trackd_daemon.store.series import ROLLUPS, Snapshot, Source
+from trackd_daemon.store.summaries import Summaries
+
+Ints = NDArray[np.int64]
+Columns = dict[str, NDArray[Any]]
+_NUMBERS: Final = (decode.FLOATS, decode.INTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one source has of one lane of the series."""
+
+    source: int
+    """Index in the snapshot's sources."""
+    lane: int
+    count: int
+    low: int
+    """Least stored step."""
+    high: int
+    finest: int
+    """Finest level of its rollups, 0 if it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """All pieces of one series."""
+
+    run_no: int
+    key_no: int
+    lanes: steps.Lanes
+    pieces: list[Piece]
+
+    @property
+    def low(self) -> int:
+        """Least shown step."""
+        return min(p.low + self.lanes.offsets[p.lane] for p in self.pieces)
+
+    @property
+    def high(self) -> int:
+        """Greatest shown step."""
+        return max(p.high + self.lanes.offsets[p.lane] for p in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """A piece, and what of it is read how: bucket and step ranges, upper ends exclusive."""
+
+    piece: Piece
+    buckets: tuple[int, int] | None
+    steps: tuple[tuple[int, int], ...]
+
+
+def find(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes) -> Series:
+    """What there is of a series, without reading its points (those of hot files are looked through)."""
+    where = points.condition(run_no, key_no)
+    asked = []
+    for index, source in enumerate(snap.sources):
+        if ROLLUPS in source.tables:
+            asked.append(
+                f"SELECT {index}, lane, count, low, high, finest FROM {source.tables[ROLLUPS]}"
+                f" WHERE {where} AND level = 0"
+            )
+        else:
+            for kind in _NUMBERS:
+                if kind in source.tables:
+                    asked.append(
+                        f"SELECT {index}, lane, count(*), min(step), max(step), 0 FROM {source.tables[kind]}"
+                        f" WHERE {where} GROUP BY lane"
+                    )
+    rows = snap.rows(" UNION ALL ".join(asked)) if asked else []
+    # A lane that the catalog's snapshot does not know began after it.
+    return Series(run_no, key_no, lanes, [p for row in rows if (p := Piece(*row)).lane in lanes.offsets])
+
+
+def sample(snap: Snapshot, series: Series, grid: Grid, start: int | None, end: int | None) -> Buckets | None:
+    """The series within [start, end] of shown steps, both inclusive; None if there is no point.
+
+    Buckets are the grid's; wider ones have their edges moved (edges.py) whether or not there are rollups, so that the
+    answer does not tell what is compacted.
+    """
+    level = summaries.level_for(grid.width)
+    clipped = [(p, c) for p in series.pieces if (c := _clip(p, series.lanes.offsets[p.lane], start, end))]
+    if not clipped:
+        return None
+    marks = None
+    if level:
+        marks = edges.place(int(grid.width), summaries.width_of(level), _spans(clipped, series.lanes))
+    aligned = marks.aligned if marks else frozenset()
+    shares = [_share(p, c, level if p.lane in aligned else 0) for p, c in clipped]
+    parts = [_read_rollups(snap, series, shares, level), *_read_points(snap, series, shares, grid, marks)]
+    found = [s for s in parts if s is not None and len(s.step)]
+    if not found:
+        return None
+    return _buckets(_in_order(summaries.concat(found), series.lanes), grid, marks)
+
+
+def _clip(piece: Piece, offset: int, start: int | None, end: int | None) -> tuple[int, int] | None:
+    """Stored steps of a piece in the range, inclusive."""
+    low = piece.low if start is None else max(piece.low, start - offset)
+    high = piece.high if end is None else min(piece.high, end - offset)
+    return (low, high) if low <= high else None
+
+
+def _spans(clipped: Iterable[tuple[Piece, tuple[int, int]]], lanes: steps.Lanes) -> list[edges.Span]:
+    """One per lane, whatever files its points are in."""
+    found: dict[int, edges.Span] = {}
+    for piece, clip in clipped:
+        offset = lanes.offsets[piece.lane]
+        low, high, count = clip[0] + offset, clip[1] + offset, piece.count
+        if before := found.get(piece.lane):
+            low, high, count = min(low, before.low), max(high, before.high), count + before.points
+        found[piece.lane] = edges.Span(piece.lane, low, high, offset, count)
+    return list(found.values())
+
+
+def _share(piece: Piece, clipped: tuple[int, int], level: int) -> _Share:
+    low, high = clipped
+    if not level or not 0 < piece.finest <= level:
+        return _Share(piece, None, ((low, high + 1),))
+    width = summaries.width_of(level)
+    first = piece.low // width if low == piece.low else -(-low // width)
+    after = piece.high // width + 1 if high == piece.high else (high + 1) // width
+    if first >= after:
+        return _Share(piece, None, ((low, high + 1),))
+    ends = [(low, first * width), (after * width, high + 1)]
+    return _Share(piece, (first, after), tuple((a, b) for a, b in ends if a < b))
+
+
+def _listed(ranges: Iterable[tuple[int, tuple[int, int]]], column: str) -> str:
+    """Condition: these ranges of these lanes."""
+    by_range: dict[tuple[int, int], list[int]] = {}
+    for lane, limits_of in ranges:
+        by_range.setdefault(limits_of, []).append(lane)
+    return " OR ".join(
+        f"({column} >= {low} AND {column} <= {after - 1} AND lane IN ({', '.join(map(str, lanes))}))"
+        for (low, after), lanes in by_range.items()
+    )
+
+
+def _by_source(snap: Snapshot, shares: Iterable[_Share]) -> list[tuple[Source, list[_Share]]]:
+    found: dict[int, list[_Share]] = {}
+    for share in shares:
+        found.setdefault(share.piece.source, []).append(share)
+    return [(snap.sources[index], some) for index, some in found.items()]
+
+
+def _read_rollups(snap: Snapshot, series: Series, shares: Iterable[_Share], level: int) -> Summaries | None:
+    asked = []
+    for source, some in _by_source(snap, shares):
+        ranges = [(s.piece.lane, s.buckets) for s in some if s.buckets]
+        if ranges:
+            asked.append(
+                "SELECT lane, bucket, count, finite, mean, min, max, min_at, max_at, last, last_at, time, seq, flags"
+                f" FROM {source.tables[ROLLUPS]} WHERE {points.condition(series.run_no, series.key_no)}"
+                f" AND level = {level} AND ({_listed(ranges, 'bucket')})"
+            )
+    if not asked:
+        return None
+    c = snap.fetch(" UNION ALL ".join(asked))
+    # Where each bucket begins as it is shown; ties between lanes must be compared as shown.
+    begin = _shown(c["lane"], c["bucket"] * summaries.width_of(level), series.lanes)
+    return Summaries(
+        c["lane"], begin + c["last_at"], c["time"], c["seq"], c["last"], c["count"], c["finite"], c["mean"], c["min"],
+        c["max"], begin + c["min_at"], begin + c["max_at"], c["flags"],
+    )  # fmt: skip
+
+
+def _read_points(
+    snap: Snapshot, series: Series, shares: Iterable[_Share], grid: Grid, marks: edges.Edges | None
+) -> Iterable[Summaries]:
+    for source, some in _by_source(snap, shares):
+        ranges = [(s.piece.lane, r) for s in some for r in s.steps]
+        if not ranges:
+            continue
+        where = f"{points.condition(series.run_no, series.key_no)} AND ({_listed(ranges, 'step')})"
+        asked = [
+            f"SELECT lane, step, time, seq, CAST(v AS DOUBLE) AS v FROM {source.tables[kind]} WHERE {where}"
+            for kind in _NUMBERS
+            if kind in source.tables
+        ]
+        # Source by source: of what was read only the summaries are kept.
+        columns = snap.fetch(" UNION ALL ".join(asked))
+        if len(columns["v"]):
+            yield _summed(columns, series.lanes, grid, marks)
+
+
+def _summed(c: Columns, lanes: steps.Lanes, grid: Grid, marks: edges.Edges | None) -> Summaries:
+    """Points as they came, to one summary for each bucket and lane."""
+    lane, step = c["lane"], c["step"]
+    is_sorted = (lane[1:] > lane[:-1]) | ((lane[1:] == lane[:-1]) & (step[1:] > step[:-1]))
+    if not is_sorted.all():
+        order = np.lexsort((c["seq"], c["time"], step, lane))
+        c = {name: column[order] for name, column in c.items()}
+        lane, step = c["lane"], c["step"]
+    shown = _shown(lane, step, lanes)
+    starts = summaries.starts_of(lane, _index(shown, grid, marks))
+    return summaries.of_points(lane, shown, c["time"], c["seq"], c["v"], starts)
+
+
+def _shown(lane: NDArray[np.int32], step: Ints, lanes: steps.Lanes) -> Ints:
+    return np.add(step, points.offsets_of(lane, dict(lanes.offsets)), dtype=np.int64)
+
+
+def _index(shown: Ints, grid: Grid, marks: edges.Edges | None) -> NDArray[Any]:
+    return marks.index(shown) if marks else grid.index(shown.astype(np.float64))
+
+
+def _in_order(s: Summaries, lanes: steps.Lanes) -> Summaries:
+    """By the last point's shown step, and where equal by its order key."""
+    if points.is_ascending(s.step):
+        return s
+    return s.take(points.order_of({"lane": s.lane, "time": s.time, "seq": s.seq}, lanes, s.step))
+
+
+def _buckets(s: Summaries, grid: Grid, marks: edges.Edges | None) -> Buckets:
+    made = summaries.merge(s, summaries.starts_of(_index(s.step, grid, marks)))
+    has = made.finite > 0
+    return Buckets(
+        made.step.astype(np.float64), made.last, made.min, made.max, made.mean,
+        np.where(has, made.min_step, np.nan), np.where(has, made.max_step, np.nan), made.count, made.flags,
+    )  # fmt: skip
