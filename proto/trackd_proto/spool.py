@@ -15,8 +15,8 @@ word name            owner   meaning
 ==== =============== ======= ===========================================================================
 0    MAGIC           writer  b"TRKDSPL1"
 1    FORMAT          writer  version.SPOOL_FORMAT
-2    PUBLISHED       writer  chunk no << 32 | offset: everything before it is whole
-3    ASSIGNED        writer  last seq given out; more than the frames say = the tail is damaged or was dropped
+2    PUBLISHED       writer  last seq whose frame is whole; frames missing below it are damage
+3    ASSIGNED        writer  last seq given to a record that found no space (0 = none ever)
 4    LOSS_FIRST      writer  first seq of the open loss interval
 5    LOSS_COUNT      writer  its length; 0 = none open
 6    REFUSED         writer  rows logged after finish()
@@ -246,18 +246,24 @@ class Scanned:
 
 
 def scan(
-    data: bytes | memoryview, base: int, stop: int, next_seq: int, crc: int, payloads: list[memoryview], max_bytes: int
+    data: bytes | memoryview,
+    base: int,
+    last_seq: int,
+    next_seq: int,
+    crc: int,
+    payloads: list[memoryview],
+    max_bytes: int,
 ) -> Scanned:
     """Collect whole records from consecutive frames into `payloads`; the hot loop of the courier.
 
-    `data` begins at offset `base` of the chunk; frames are read up to chunk offset `stop`, at most about `max_bytes`
+    `data` begins at offset `base` of the chunk; frames are read up to seq `last_seq`, at most about `max_bytes`
     of payload. Stops before a LOSS frame unless it comes first (see `read_loss`), at END, or at the first frame
-    that is not whole, which is `damaged` (below the published offset that is real damage; beyond, the end).
+    that is not whole, which is `damaged` (below the published seq that is real damage; beyond, the end).
     """
     view = memoryview(data)
     unpack, crc32, add = FRAME.unpack_from, zlib.crc32, payloads.append
-    position, limit, size = 0, min(stop - base, len(view)), 0
-    while position + FRAME_BYTES <= limit and size < max_bytes:
+    position, limit, size = 0, len(view), 0
+    while position + FRAME_BYTES <= limit and size < max_bytes and next_seq <= last_seq:
         length, check, previous, flags, seq = unpack(view, position)
         if length == END:
             return Scanned(base + position, next_seq, crc, True, False)

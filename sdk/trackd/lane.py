@@ -30,6 +30,7 @@ from trackd_proto import limits, records, spool
 from trackd import spool as files
 from trackd import values
 
+_to_row = values.to_row
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(strict=False).decode
 _monotonic_ns = time.monotonic_ns
@@ -39,7 +40,6 @@ _ANCHOR_NS: Final = time.time_ns() - time.monotonic_ns()
 _ROW: Final = records.ROW
 _ORDINAL: Final = records.ROW_ORDINAL
 _PUBLISHED: Final = spool.PUBLISHED
-_ASSIGNED: Final = spool.ASSIGNED
 _FRAME_BYTES: Final = spool.FRAME_BYTES
 _pack_frame = struct.Struct("=IIIIQ").pack_into  # native order: one memcpy per field
 _WIPE_ON_FORK: Final = 18
@@ -59,12 +59,14 @@ class Watermarks(NamedTuple):
     """Seqs declared lost."""
 
 
-class _Chunk(NamedTuple):
-    map: mmap.mmap
-    bits: int
-    """Chunk number << 32, the upper half of the published offset."""
-    limit: int
-    """Records end here; behind it there is room for an END mark."""
+class _Shape:
+    """What is known of rows with the same keys in the same order."""
+
+    __slots__ = ("latest", "must_convert")
+
+    def __init__(self, must_convert: bool) -> None:
+        self.must_convert = must_convert
+        self.latest = b""
 
 
 def now_us() -> int:
@@ -92,7 +94,6 @@ class Lane:
         "_full_until",
         "_head",
         "_is_making_nested",
-        "_latest",
         "_latest_flat",
         "_lock",
         "_nested",
@@ -115,7 +116,6 @@ class Lane:
         target: spool.Target,
         start: Mapping[str, Any],
         quota_bytes: int,
-        outer: "Lane | None" = None,
     ) -> None:
         self._directory = directory
         self._quota = quota_bytes
@@ -136,17 +136,17 @@ class Lane:
         self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._closed = False
         self.refused = 0
-        self._latest: dict[tuple[Any, ...], bytes] = {}
+        self._shapes: dict[tuple[Any, ...], _Shape] = {}
         self._latest_flat: dict[str, Any] = {}
-        self._shapes: dict[tuple[Any, ...], bool] = {}
         self._full_until = 0.0
         self._rolled = time.monotonic()
         self._chunk_size = 0
         self._head = files.create_head(self._directory, self.writer_id, target)
         self._words = memoryview(self._head).cast("Q")
-        chunk = self._map(0)
-        # (chunk, offset of the next frame, last seq, next ordinal or step, rolling crc, kind of automatic rows)
-        self._state = (chunk, spool.CHUNK_HEADER.size, 0, 0, 0, _ORDINAL)
+        memory, limit = self._map(0)
+        # (chunk, end of the room in it, offset of the next frame, last seq, next ordinal or step, rolling crc,
+        # kind of automatic rows)
+        self._state = (memory, limit, spool.CHUNK_HEADER.size, 0, 0, 0, _ORDINAL)
         writer = {**start.get("writer", {}), "role": target.role, "pid": os.getpid()}
         self.append(records.START, {**start, "writer": writer})
 
@@ -163,34 +163,44 @@ class Lane:
         try:
             keys = tuple(data)
             # A shape seen before needs no look at its keys; msgspec itself refuses values that need converting.
-            is_new = self._shapes.get(keys) is not False
+            shape = self._shapes.get(keys)
         except TypeError:
             raise _not_a_mapping(data) from None
-        if is_new or self._closed or step is not None:
+        if shape is None:
             self._row_slow(data, keys, step, commit)
             return
+        if shape.must_convert:
+            data = _to_row(data)
+        if step is not None:
+            step = _checked_step(step)
         try:
             lock.acquire()  # inside: an interrupt right after it must find the release below
-            chunk, offset, seq, x, crc, kind = self._state
+            memory, limit, offset, seq, x, crc, kind = self._state
+            if step is None:
+                at, at_kind = x, kind
+                if commit is None or commit:
+                    x += 1
+            else:
+                at, at_kind = step, _ROW
+                if step >= x:  # automatic rows go on from here, at absolute steps
+                    x, kind = step + 1 if commit else step, _ROW
             try:
-                payload = _encode((kind, (_ANCHOR_NS + _monotonic_ns()) // 1000, x, data))
+                payload = _encode((at_kind, (_ANCHOR_NS + _monotonic_ns()) // 1000, at, data))
             except (TypeError, ValueError, OverflowError, RecursionError):
-                payload = self._encode_converted(kind, x, keys, data)
+                payload = self._encode_converted(at_kind, at, shape, data)
+            length = len(payload)
             start = offset + _FRAME_BYTES
-            end = start + len(payload)
-            if end > chunk.limit or len(payload) > _CRC_SLICE:
-                self._put(payload, x, kind, commit is None or commit, keys)
-                return
-            check = crc32(payload, crc)
-            memory = chunk.map
-            memory[start:end] = payload
-            _pack_frame(memory, offset, len(payload), check, crc, 0, seq + 1)
-            offset = (end + 7) & -8
-            self._state = (chunk, offset, seq + 1, x + 1 if commit is None or commit else x, check, kind)
-            words = self._words
-            words[_PUBLISHED] = chunk.bits | offset
-            words[_ASSIGNED] = seq + 1
-            self._latest[keys] = payload
+            end = start + length
+            if end > limit or length > _CRC_SLICE:
+                self._put(payload, x, kind)
+            else:
+                check = crc32(payload, crc)
+                memory[start:end] = payload
+                seq += 1
+                _pack_frame(memory, offset, length, check, crc, 0, seq)
+                self._state = (memory, limit, (end + 7) & -8, seq, x, check, kind)
+                self._words[_PUBLISHED] = seq
+            shape.latest = payload
         finally:
             try:
                 lock.release()
@@ -208,28 +218,23 @@ class Lane:
             return
         payload = _encode([kind, now_us(), 0, values.to_safe(dict(body))])
         with self._lock:
-            _, _, _, x, _, auto = self._state
-            self._put(payload, x, auto, False, None)
+            self._put(payload, self._state[4], self._state[6])
 
     @property
     def step(self) -> int:
         """The step that the next row gets when none is given."""
-        return self._state[3]
+        return self._state[4]
 
     def latest(self) -> dict[str, Any]:
         """The last value of every key that this process logged, by dotted path."""
         with self._lock:
-            rows = [(_decode(payload)[1], payload) for payload in list(self._latest.values()) if payload]
-            merged = dict(self._latest_flat)
-        for _, payload in sorted(rows, key=lambda pair: pair[0]):
-            merged.update(flatten(_decode(payload)[3]))
-        return merged
+            return {**self._latest_flat, **_merged([shape.latest for shape in self._shapes.values()])}
 
     def watermarks(self) -> Watermarks:
         """How far the records of this lane have come (a second lane's are not counted in)."""
         words = self._words
         return Watermarks(
-            self._state[2],
+            self._state[3],
             words[spool.RECEIVED],
             words[spool.DURABLE],
             words[spool.COMMITTED],
@@ -255,7 +260,7 @@ class Lane:
     def wait(self, level: str, timeout_s: float) -> bool:
         """Wait until everything written so far is "received", "durable" or "committed"; False after `timeout_s`."""
         word = {"received": spool.RECEIVED, "durable": spool.DURABLE, "committed": spool.COMMITTED}[level]
-        goal = self._state[2]
+        goal = self._state[3]
         deadline = time.monotonic() + timeout_s
         pause = 0.0005
         while self._words[word] < goal:
@@ -267,15 +272,17 @@ class Lane:
 
     def publish(self) -> None:
         """Make sure that the courier sees the last record (an interrupt can leave it unpublished)."""
-        chunk, offset, seq, *_ = self._state
-        self._words[_PUBLISHED] = chunk.bits | offset
-        self._words[_ASSIGNED] = seq
+        if not self._words[spool.LOSS_COUNT]:
+            self._words[_PUBLISHED] = self._state[3]
 
     def close(self) -> None:
         """Nothing more will come. Later rows are counted as refused. Idempotent."""
         if not self._alive[0]:
             return  # a forked child that never logged has nothing of its own to close
         self._closed = True
+        with self._lock:
+            self._latest_flat = self.latest()
+            self._shapes.clear()  # every later row takes the slow path, which looks whether the lane is closed
         if self._nested is not None:
             self._write_waiting(self._nested)
             self._nested.close()
@@ -283,7 +290,7 @@ class Lane:
         self._words[spool.CLOSED] = 1
 
     def _row_slow(self, data: Mapping[str, Any], keys: tuple[Any, ...], step: int | None, commit: bool | None) -> None:
-        """Rows of a new shape, with values to convert, with a step, without values, or after the end."""
+        """Rows of a new shape, without values, or after the end."""
         if self._closed:
             self.refused += 1
             self._words[spool.REFUSED] = self.refused
@@ -293,71 +300,64 @@ class Lane:
         if step is not None:
             step = _checked_step(step)
         body = self._convert(data)
-        if body and self._shapes.get(keys) is None:
-            self._learn(keys, data)
         with self._lock:
-            chunk, offset, seq, x, crc, kind = self._state
+            memory, limit, offset, seq, x, crc, kind = self._state
             if not body:
                 if commit:  # log({}, commit=True) ends a row that was left open and writes nothing
-                    self._state = (chunk, offset, seq, x + 1, crc, kind)
+                    self._state = (memory, limit, offset, seq, x + 1, crc, kind)
                 return
-            keys = tuple(body)
+            shape = self._learn(keys, data)
+            at, at_kind = (x, kind) if step is None else (step, _ROW)
             if step is None:
-                self._put(_row_bytes(kind, x, body), x, kind, commit is None or commit, keys)
-            elif step >= x:  # automatic rows go on from here, at absolute steps
-                self._put(_row_bytes(_ROW, step, body), step, _ROW, bool(commit), keys)
-            else:
-                self._put(_row_bytes(_ROW, step, body), x, kind, False, keys)
+                x += commit is None or commit
+            elif step >= x:
+                x, kind = step + bool(commit), _ROW
+            shape.latest = _row_bytes(at_kind, at, body)
+            self._put(shape.latest, x, kind)
 
-    def _learn(self, keys: tuple[Any, ...], data: Mapping[str, Any]) -> None:
-        """Remember whether rows of this shape can be encoded as they are (False) or need converting (True)."""
+    def _learn(self, keys: tuple[Any, ...], data: Mapping[str, Any]) -> _Shape:
+        """Remember whether rows of this shape can be encoded as they are or need converting first."""
+        if len(self._shapes) >= _MAX_SHAPES:
+            self._latest_flat |= _merged([shape.latest for shape in self._shapes.values()])
+            self._shapes.clear()
         plain = type(data) is dict and values.SCALARS.issuperset(map(type, data.values()))
-        if len(self._shapes) < _MAX_SHAPES:
-            self._shapes[keys] = not (plain and all(type(key) is str for key in keys))
+        shape = self._shapes[keys] = _Shape(not (plain and all(type(key) is str for key in keys)))
+        return shape
 
-    def _encode_converted(self, kind: int, x: int, keys: tuple[Any, ...], data: Mapping[str, Any]) -> bytes:
+    def _encode_converted(self, kind: int, x: int, shape: _Shape, data: Mapping[str, Any]) -> bytes:
         """A row of a known shape whose values are, this time, not plain."""
         if any(hasattr(value, "item") for value in data.values()):
-            self._shapes[keys] = True  # tensors now: convert first from here on
+            shape.must_convert = True  # tensors now: convert first from here on
         return _row_bytes(kind, x, self._convert(data))
 
-    def _put(self, payload: bytes, x: int, kind: int, advance: bool, keys: tuple[Any, ...] | None) -> None:
-        """Write a record of any size with the lock held; rolls, splits or declares a loss where it must."""
+    def _put(self, payload: bytes, x: int, kind: int) -> None:
+        """Write a record of any size with the lock held; rolls, splits or declares a loss where it must.
+
+        `x` and `kind` are the next automatic row's.
+        """
         if len(payload) > limits.MAX_RECORD_BYTES:
             parts = _split(payload)
             for part in parts[:-1]:
-                self._put(part, x, kind, False, None)
-            payload, keys = parts[-1], None
-        chunk, offset, seq, _, crc, _ = self._state
+                self._put(part, self._state[4], self._state[6])
+            payload = parts[-1]
+        memory, limit, offset, seq, _, crc, _ = self._state
         end = offset + _FRAME_BYTES + len(payload)
-        if end > chunk.limit:
-            if not self._roll(len(payload)):
-                self._drop(x + advance, kind)
+        if end > limit:
+            if not self._roll():
+                self._drop(x, kind)
                 return
-            chunk, offset, seq, _, crc, _ = self._state
+            memory, limit, offset, seq, _, crc, _ = self._state
             end = offset + _FRAME_BYTES + len(payload)
         check = spool.crc_slices(payload, crc)
-        chunk.map[offset + _FRAME_BYTES : end] = payload
-        _pack_frame(chunk.map, offset, len(payload), check, crc, 0, seq + 1)
-        offset = (end + 7) & -8
-        self._state = (chunk, offset, seq + 1, x + advance, check, kind)
-        self._words[_PUBLISHED] = chunk.bits | offset
-        self._words[_ASSIGNED] = seq + 1
-        if keys is not None:
-            self._remember(keys, payload)
-
-    def _remember(self, keys: tuple[Any, ...], payload: bytes) -> None:
-        if keys not in self._latest and len(self._latest) >= _MAX_SHAPES:
-            for _, old in sorted((_decode(p)[1], p) for p in self._latest.values()):
-                self._latest_flat.update(flatten(_decode(old)[3]))
-            self._latest.clear()
-        self._latest[keys] = payload
+        memory[offset + _FRAME_BYTES : end] = payload
+        seq += 1
+        _pack_frame(memory, offset, len(payload), check, crc, 0, seq)
+        self._state = (memory, limit, (end + 7) & -8, seq, x, check, kind)
+        self._words[_PUBLISHED] = seq
 
     def _convert(self, data: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(data, Mapping):
-            raise TypeError(
-                f"log() expects a mapping of names to values, e.g. {{'loss': 0.1}}, not {type(data).__name__}"
-            )
+            raise _not_a_mapping(data)
         row = values.to_row(data)
         if len(row) > 1000 and values.leaves(row) > limits.MAX_LEAVES:
             raise ValueError(
@@ -367,34 +367,34 @@ class Lane:
 
     # -- chunks ------------------------------------------------------------------------------------------------------
 
-    def _map(self, number: int) -> _Chunk:
+    def _map(self, number: int) -> tuple[mmap.mmap, int]:
+        """A chunk, and where its records must end (behind that there is room for an END mark)."""
         sizes = spool.CHUNK_SIZES
         memory, prepared = files.map_chunk(self._directory, self.writer_id, number, sizes[self._chunk_size])
         words = self._words
         words[spool.ROLLS] = number + 1
         words[spool.UNPREPARED] += not prepared
-        return _Chunk(memory, number << 32, len(memory) - _FRAME_BYTES)
+        return memory, len(memory) - _FRAME_BYTES
 
-    def _roll(self, payload_bytes: int) -> bool:
+    def _roll(self) -> bool:
         """Go on in the next chunk, declaring an open loss first. False: there is no space."""
-        chunk, offset, seq, x, crc, kind = self._state
+        memory, _, offset, seq, x, crc, kind = self._state
         now = time.monotonic()
         if now < self._full_until:
             return False
         if now - self._rolled < 2.0:
             self._chunk_size = min(self._chunk_size + 1, len(spool.CHUNK_SIZES) - 1)
-        number = (chunk.bits >> 32) + 1
+        number = self._words[spool.ROLLS]
         try:
             if number - self._consumed() > max(1, self._quota // spool.CHUNK_SIZES[self._chunk_size]):
                 raise files.NoSpaceError("the spool's quota is used up")
-            following = self._map(number)
+            following, limit = self._map(number)
         except OSError:
             self._full_until = now + _FULL_RETRY_S
             return False
         self._rolled = now
-        _pack_frame(chunk.map, offset, spool.END, 0, 0, 0, 0)
-        self._state = (following, spool.CHUNK_HEADER.size, seq, x, crc, kind)
-        self._words[_PUBLISHED] = following.bits | spool.CHUNK_HEADER.size
+        _pack_frame(memory, offset, spool.END, 0, 0, 0, 0)
+        self._state = (following, limit, spool.CHUNK_HEADER.size, seq, x, crc, kind)
         if self._words[spool.LOSS_COUNT]:
             self._close_loss()
         return True
@@ -405,24 +405,24 @@ class Lane:
 
     def _drop(self, x: int, kind: int) -> None:
         """No space: this record's seq is used and declared lost. Absolute values: an interrupt changes nothing."""
-        chunk, offset, seq, _, crc, _ = self._state
+        memory, _, offset, seq, _, crc, _ = self._state
         words = self._words
         if words[spool.LOSS_COUNT] == 0:
             words[spool.LOSS_FIRST] = seq + 1
         words[spool.LOSS_COUNT] = seq + 2 - words[spool.LOSS_FIRST]
         # No room from now on, for small records either: the next one must first declare this loss, in a new chunk.
-        self._state = (chunk._replace(limit=0), offset, seq + 1, x, crc, kind)
-        words[_ASSIGNED] = seq + 1
+        self._state = (memory, 0, offset, seq + 1, x, crc, kind)
+        words[spool.ASSIGNED] = seq + 1
 
     def _close_loss(self) -> None:
-        chunk, offset, seq, x, crc, kind = self._state
+        memory, limit, offset, seq, x, crc, kind = self._state
         first, count = self._words[spool.LOSS_FIRST], self._words[spool.LOSS_COUNT]
         payload = _encode([count, "full"])
         end = offset + _FRAME_BYTES + len(payload)
-        chunk.map[offset + _FRAME_BYTES : end] = payload
-        _pack_frame(chunk.map, offset, len(payload), crc32(payload, crc), crc, spool.LOSS_FLAG, first)
-        self._state = (chunk, (end + 7) & -8, seq, x, crc, kind)
-        self._words[_PUBLISHED] = chunk.bits | self._state[1]
+        memory[offset + _FRAME_BYTES : end] = payload
+        _pack_frame(memory, offset, len(payload), crc32(payload, crc), crc, spool.LOSS_FLAG, first)
+        self._state = (memory, limit, (end + 7) & -8, seq, x, crc, kind)
+        self._words[_PUBLISHED] = seq
         self._words[spool.LOSS_COUNT] = 0
 
     # -- other writers -------------------------------------------------------------------------------------------------
@@ -447,7 +447,7 @@ class Lane:
     def _write_waiting(self, lane: "Lane") -> None:
         while self._waiting:
             write, arguments = self._waiting.popleft()
-            lane._catch_up(self._state[3], self._state[5])
+            lane._catch_up(self._state[4], self._state[6])
             write(lane, *arguments)
 
     def _catch_up(self, x: int, kind: int) -> None:
@@ -455,8 +455,8 @@ class Lane:
         if self._lock._is_owned():  # type: ignore[attr-defined]
             return
         with self._lock:
-            chunk, offset, seq, own, crc, _ = self._state
-            self._state = (chunk, offset, seq, max(x, own), crc, kind)
+            memory, limit, offset, seq, own, crc, _ = self._state
+            self._state = (memory, limit, offset, seq, max(x, own), crc, kind)
 
     def _child_start(self) -> dict[str, Any]:
         keep = ("project", "run_id", "entity", "attempt", "attempt_start_us", "created_us", "sdk", "python", "user")
@@ -484,6 +484,14 @@ def flatten(body: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _merged(payloads: list[bytes]) -> dict[str, Any]:
+    """The last value of every key in these encoded rows, by dotted path."""
+    merged: dict[str, Any] = {}
+    for row in sorted((_decode(payload) for payload in payloads if payload), key=lambda row: int(row[1])):
+        merged.update(flatten(row[3]))
+    return merged
 
 
 def _not_a_mapping(data: object) -> TypeError:

@@ -19,7 +19,7 @@ class NoSpaceError(OSError):
 
 
 def create_head(directory: Path, writer_id: bytes, target: spool.Target) -> mmap.mmap:
-    """A new writer's head, mapped; words of the owner filled in, PUBLISHED at the start of chunk 0."""
+    """A new writer's head, mapped, with the words of the owner filled in."""
     path = directory / f"{writer_id.hex()}.head"
     partial = path.with_suffix(".new")
     fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -32,7 +32,6 @@ def create_head(directory: Path, writer_id: bytes, target: spool.Target) -> mmap
         spool.put_area(view, spool.TARGET_OFFSET, target)
         with view.cast("Q") as words:
             words[spool.FORMAT] = version.SPOOL_FORMAT
-            words[spool.PUBLISHED] = spool.CHUNK_HEADER.size
             words[spool.PID] = os.getpid()
             words[spool.START_TICKS] = start_ticks(os.getpid())
             words[spool.PID_NAMESPACE] = pid_namespace()

@@ -16,7 +16,7 @@ from trackd.courier.tail import Item, Position, Tail
 
 WINDOW_BYTES: Final = 8 * limits.MIB
 BATCH_BYTES: Final = 512 * limits.KIB
-_PREPARE_AT: Final = 0.25
+_PREPARE_AT_BYTES: Final = 64 * limits.KIB
 _FAST_S: Final = 5.0
 """Chunks that are filled in less time are followed by larger ones."""
 
@@ -62,7 +62,11 @@ class SpoolLane:
 
     def is_sent(self) -> bool:
         """Whether everything there was has been read and is durable at the next hop."""
-        return self._is_drained and self.flight.is_empty() and self.tail.position.next_seq > self.word(spool.ASSIGNED)
+        return (
+            self._is_drained
+            and self.flight.is_empty()
+            and self.tail.position.next_seq > max(self.word(spool.PUBLISHED), self.word(spool.ASSIGNED))
+        )
 
     def next_item(self) -> Item | None:
         """What to send next, None if there is nothing or no room."""
@@ -106,16 +110,16 @@ class SpoolLane:
 
     def prepare(self) -> None:
         """Make the next chunk ready before the trainer needs it."""
-        number, offset = divmod(self.word(spool.PUBLISHED), 1 << 32)
-        following = number + 1
+        following = self.word(spool.ROLLS)  # chunks are numbered from 0
         if self._prepared >= following or self.is_over() or not self.has_files:
             return
+        here = self.tail.position
+        if following == 1 and here.offset < _PREPARE_AT_BYTES:
+            return
         try:
-            current = (self.path.parent / spool.chunk_name(self.path.stem, number)).stat().st_size
+            current = (self.path.parent / spool.chunk_name(self.path.stem, following - 1)).stat().st_size
         except FileNotFoundError:
             return  # the lane is just being made
-        if offset < current * _PREPARE_AT and number == 0:
-            return
         now = time.monotonic()
         is_fast = now - self._prepared_at < _FAST_S
         self._prepared_at = now

@@ -10,7 +10,7 @@ from trackd_proto import batch, limits, spool
 
 _PATIENCE: Final = 5
 """Reads of a frame that is not whole though it is published before it counts as damaged (a weakly ordered
-processor may show the published offset before the bytes)."""
+processor may show the published seq before the bytes)."""
 
 
 class Position(NamedTuple):
@@ -81,29 +81,25 @@ class Tail:
     def read(self, max_bytes: int, is_dead: bool) -> Item | None:
         """The next records, or None if there are none for now.
 
-        `is_dead`: go beyond the published offset, up to the first frame that is not whole, and declare what the
+        `is_dead`: go beyond the published seq, up to the first frame that is not whole, and declare what the
         head says was assigned but cannot be found.
         """
         size = max(max_bytes, _READ_BYTES)
         while True:
             here = self.position
-            published = self._word(spool.PUBLISHED)
-            live_chunk, live_offset = published >> 32, published & 0xFFFFFFFF
-            if here.chunk > live_chunk and not is_dead:
+            last = _NO_END if is_dead else self._word(spool.PUBLISHED)
+            if here.next_seq > last:
                 return None
-            left = live_offset - here.offset if here.chunk == live_chunk and not is_dead else _CHUNK_READ
-            if left <= 0:
-                return None
-            data = self._pread(here.chunk, here.offset, min(size, left))
-            result = self._parse(here, data, max_bytes, is_dead, can_grow=len(data) == size < min(left, _LARGEST))
+            data = self._pread(here.chunk, here.offset, size)
+            result = self._parse(here, data, last, max_bytes, can_grow=len(data) == size < _LARGEST)
             if result is _LARGER:
                 size = _LARGEST
             elif result is not _AGAIN:
                 return cast("Item | None", result)
 
-    def _parse(self, here: Position, data: bytes, max_bytes: int, is_dead: bool, can_grow: bool) -> object:
+    def _parse(self, here: Position, data: bytes, last: int, max_bytes: int, can_grow: bool) -> object:
         payloads: list[memoryview] = []
-        found = spool.scan(data, here.offset, here.offset + len(data), here.next_seq, here.crc, payloads, max_bytes)
+        found = spool.scan(data, here.offset, last, here.next_seq, here.crc, payloads, max_bytes)
         after = Position(here.chunk, found.offset, found.next_seq, found.crc)
         if payloads:
             self._strikes = 0
@@ -119,14 +115,14 @@ class Tail:
         if can_grow:
             return _LARGER  # perhaps only cut off
         self._strikes += 1
-        if self._strikes < _PATIENCE and not is_dead:
+        if self._strikes < _PATIENCE and last != _NO_END:
             return None
         return self._find_rest(here)
 
     def _find_rest(self, here: Position) -> Item | None:
         """Behind a frame that is not whole: the next whole one, in this chunk or a later one, or the declared end."""
         self._strikes = 0
-        last = self._word(spool.ASSIGNED)
+        last = max(self._word(spool.PUBLISHED), self._word(spool.ASSIGNED))
         if last < here.next_seq:
             return None
         if found := self._resync(here, last):
@@ -177,6 +173,7 @@ class Tail:
 
 
 _AGAIN: Final = object()
+_NO_END: Final = 1 << 64
 _LARGER: Final = object()
 _READ_BYTES: Final = 64 * limits.KIB
 _LARGEST: Final = limits.MAX_RECORD_BYTES + 2 * spool.FRAME_BYTES
