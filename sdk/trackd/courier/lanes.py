@@ -14,7 +14,7 @@ from trackd.courier.delivery import Flight
 from trackd.courier.owner import Owner
 from trackd.courier.tail import Item, Position, Tail
 
-WINDOW_BYTES: Final = 8 * limits.MIB
+WINDOW_BYTES: Final = 4 * limits.MIB
 BATCH_BYTES: Final = 512 * limits.KIB
 _PREPARE_AT_BYTES: Final = 64 * limits.KIB
 _FAST_S: Final = 5.0

@@ -24,7 +24,7 @@ from trackd.courier.tail import Item
 
 _LIVE_S: Final = 5.0
 _TICKET_S: Final = 600.0
-_REQUEST_BYTES: Final = 4 * limits.MIB
+_REQUEST_BYTES: Final = 1 * limits.MIB
 _RETRY_S: Final = (0.02, 5.0)
 
 
