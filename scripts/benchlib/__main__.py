@@ -27,7 +27,9 @@ def main() -> int:
         (runner.ROOT / options.json).write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     print(f"\n{table.machine()}\n\n{table.markdown(rows, tools)}\n")
     if options.write:
-        text = table.document(rows, tools, {tool: _version(tool) for tool in tools}, "scripts/bench --write")
+        text = table.document(
+            rows, tools, {tool: _version(tool) for tool in tools}, " ".join(["scripts/bench", *sys.argv[1:]])
+        )
         (runner.ROOT / "docs/performance.md").write_text(text, encoding="utf-8")
         for name in table.READMES:
             path = runner.ROOT / name
