@@ -215,7 +215,8 @@ class Sender:
 def announce(lane: SpoolLane, run_url: str, project_url: str, ticket: str) -> None:
     """Print the links on the trainer's terminal, opening it for this moment only."""
     suffix = f"#ticket={ticket}" if ticket else ""
-    text = f"trackd: run {lane.target.name or lane.target.run_id} of {lane.target.project}: {run_url}{suffix}\n"
+    text = f"trackd: run     {lane.target.name or lane.target.run_id}: {run_url}{suffix}\n"
+    text += f"trackd: project {lane.target.project}: {project_url}\n" if project_url else ""
     if forward := messages.ssh_line(run_url):
         text += f"trackd: from your own machine first: {forward}\n"
     try:
