@@ -3,7 +3,7 @@
 Rollup buckets are aligned at zero of the stored step; what is shown is base + stored step, and each attempt has its own
 base. So within the range that an attempt covers, the edges of the grid are moved up to the next rollup boundary of that
 attempt: by less than a quarter of a bucket. Attempts follow each other; where lanes with different bases do overlap,
-the one with the most points decides, and the others are read point by point.
+the one with the most points in all decides, and the others are read point by point.
 """
 
 from collections.abc import Iterable

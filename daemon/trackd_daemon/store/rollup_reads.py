@@ -96,7 +96,7 @@ def sample(snap: Snapshot, series: Series, grid: Grid, start: int | None, end: i
         return None
     marks = None
     if level:
-        marks = edges.place(int(grid.width), summaries.width_of(level), _spans(clipped, series.lanes))
+        marks = edges.place(int(grid.width), summaries.width_of(level), _spans(series, start, end))
     aligned = marks.aligned if marks else frozenset()
     shares = [_share(p, c, level if p.lane in aligned else 0) for p, c in clipped]
     parts = [_read_rollups(snap, series, shares, level), *_read_points(snap, series, shares, grid, marks)]
@@ -113,16 +113,19 @@ def _clip(piece: Piece, offset: int, start: int | None, end: int | None) -> tupl
     return (low, high) if low <= high else None
 
 
-def _spans(clipped: Iterable[tuple[Piece, tuple[int, int]]], lanes: steps.Lanes) -> list[edges.Span]:
-    """One per lane, whatever files its points are in."""
-    found: dict[int, edges.Span] = {}
-    for piece, clip in clipped:
-        offset = lanes.offsets[piece.lane]
-        low, high, count = clip[0] + offset, clip[1] + offset, piece.count
-        if before := found.get(piece.lane):
-            low, high, count = min(low, before.low), max(high, before.high), count + before.points
-        found[piece.lane] = edges.Span(piece.lane, low, high, offset, count)
-    return list(found.values())
+def _spans(series: Series, start: int | None, end: int | None) -> list[edges.Span]:
+    """What each lane covers of the range: whatever files its points are in, so of all pieces, and clipped only then."""
+    found: dict[int, Piece] = {}
+    for p in series.pieces:
+        q = found.get(p.lane, p)
+        count = p.count if q is p else p.count + q.count
+        found[p.lane] = Piece(0, p.lane, count, min(p.low, q.low), max(p.high, q.high), 0)
+    spans = []
+    for piece in found.values():
+        offset = series.lanes.offsets[piece.lane]
+        if clipped := _clip(piece, offset, start, end):
+            spans.append(edges.Span(piece.lane, clipped[0] + offset, clipped[1] + offset, offset, piece.count))
+    return spans
 
 
 def _share(piece: Piece, clipped: tuple[int, int], level: int) -> _Share:

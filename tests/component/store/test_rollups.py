@@ -45,9 +45,9 @@ def make(rng: random.Random) -> History:
             stride = rng.choice((1, 1, 3, 40))
             begin = 0 if is_ordinal else rng.choice((base, max(0, base - 2000), rng.randrange(-5000, 5000)))
             for n in range(rng.choice((300, 2500, 4000))):
-                x = n if is_ordinal else begin + n * stride - (rng.randrange(200) if rng.random() < 0.05 else 0)
-                # The clock may stand still; what counts then is the number of the record.
-                time_us = start_us + (n // 3) * 1000
+                x = n if is_ordinal else begin + n * stride - (rng.randrange(5) * stride if rng.random() < 0.2 else 0)
+                # The clock may stand still, where the number of the record decides, and goes back at times.
+                time_us = start_us + (n // 3) * 1000 - (10_000 if rng.random() < 0.1 else 0)
                 v = value(rng)
                 script.row(x, {"v": v}, time_us, records.ROW_ORDINAL if is_ordinal else records.ROW)
                 shown = x + base if is_ordinal else x
