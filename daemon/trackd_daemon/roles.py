@@ -226,7 +226,11 @@ class Daemon:
     def _hop(self, name: str) -> Hop:
         if name != EMBEDDED:
             return RemoteHub(name, self._upstream_cookie)
-        return NoHub(self._no_hub_reason) if self._hub is None else LocalHub(self._hub.committer)
+        return (
+            NoHub(self._no_hub_reason)
+            if self._hub is None
+            else LocalHub(self._hub.committer, lambda: self._ingest.pressure.is_high(time.monotonic()))
+        )
 
     def _upstream_cookie(self) -> bytes:
         """The cookie that a hub in another process checks: that of a file, else our own."""

@@ -1,6 +1,7 @@
 """The Ingest service of an agent: batches go into the write-ahead log, watermarks come back."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Protocol
@@ -13,6 +14,7 @@ from trackd_proto.v1 import ingest_pb2, ingest_pb2_grpc
 
 from trackd_daemon.ingest import marks
 from trackd_daemon.ingest.access import Greeter
+from trackd_daemon.ingest.pressure import Pressure
 from trackd_daemon.ingest.sessions import Session, Sessions
 from trackd_daemon.ingest.trimming import trim
 
@@ -36,6 +38,7 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
         """Told which writers' processes are alive."""
         self.on_accepted: Callable[[], None] = lambda: None
         """Told that batches are waiting for the log."""
+        self.pressure = Pressure()
         self._greeter = greeter
         self._ledger = ledger
         self._log = log
@@ -120,7 +123,9 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
             else:
                 session.changed.add(batch.writer_id)
         if accepted:
-            self._waiting_bytes += sum(len(batch.data) for batch in accepted)
+            size = sum(len(batch.data) for batch in accepted)
+            self._waiting_bytes += size
+            self.pressure.add(time.monotonic(), size)
             if self._waiting_bytes >= WAITING_BYTES:
                 self._has_room.clear()
             self._log.append(accepted)

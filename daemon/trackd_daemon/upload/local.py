@@ -1,7 +1,8 @@
 """The hub inside this process: its store is fed from the durable log, without a second copy on the way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
 
 from trackd_proto.v1 import ingest_pb2
 
@@ -9,14 +10,20 @@ from trackd_daemon.errors import StoreError
 from trackd_daemon.ingest.committer import Committer
 from trackd_daemon.upload.hop import Answer, HopRefusedError, HopUnreachableError
 
+_PATIENCE_S: Final = 1.0
+"""A flood of records delays what the dashboard shows by no more than this."""
+_PAUSE_S: Final = 0.05
+
 
 class LocalHub:
     """The next hop of the route "embedded" in a daemon that is a hub."""
 
     state = "embedded"
 
-    def __init__(self, committer: Committer) -> None:
+    def __init__(self, committer: Committer, is_pressed: Callable[[], bool] = lambda: False) -> None:
+        """`is_pressed`: records come in so fast that log and store would fight for the processor."""
         self._committer = committer
+        self._is_pressed = is_pressed
         self._answers: asyncio.Queue[Answer | StoreError] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -31,6 +38,10 @@ class LocalHub:
 
     async def send(self, batches: Sequence[ingest_pb2.Batch]) -> None:
         """See Hop."""
+        patience = _PATIENCE_S
+        while patience > 0 and self._is_pressed():
+            await asyncio.sleep(_PAUSE_S)
+            patience -= _PAUSE_S
         task = asyncio.create_task(self._finish(self._committer.submit(batches)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
