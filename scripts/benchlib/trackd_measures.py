@@ -30,9 +30,13 @@ def sustained(options: Options) -> Table:
         return {}
     with runner.place() as there, _watch_memory(there) as peaks:
         runner.run(there, "life", TOOL, calls=3)
-        speed = runner.run(there, "sustained", TOOL, calls=options.scaled(500_000))
+        speed = runner.run(there, "sustained", TOOL, calls=options.scaled(1_500_000))
+    with runner.place(TRACKD_UPSTREAM=f"127.0.0.1:{_free_port()}") as there:
+        runner.run(there, "life", TOOL, calls=3)
+        alone = runner.run(there, "sustained", TOOL, calls=options.scaled(1_500_000), has_hub=False)
     return _own(
         {
+            "calls until durable, hub elsewhere (per s)": alone["durable"],
             "calls until durable (per s)": speed["durable"],
             "points until queryable (per s)": speed["queryable"],
             "memory of the courier (MB)": peaks.get("courier", 0) / 1e6,

@@ -6,20 +6,25 @@ from typing import Any
 from benchlib import adapters, hub, rows
 
 
-def probe(tool: str, calls: int) -> dict[str, Any]:
-    """Calls per second until durable in the agent's WAL; points per second until the hub counts them all."""
+def probe(tool: str, calls: int, has_hub: bool = True) -> dict[str, Any]:
+    """Calls per second until durable in the agent's WAL; points per second until the hub counts them all.
+
+    `has_hub`: with the hub in the agent's process; without, only the agent is measured.
+    """
     module = adapters.load(tool)
     cycle = rows.rows(5)
     started = adapters.start(tool, module)
-    asked = hub.client()
     log = started.log
+    log(cycle[0])
+    started.run.flush(durable=True, timeout_s=30)  # courier and daemon are up: this measures the flow, not the start
     begin = time.perf_counter()
     for i in range(calls):
         log(cycle[i & 63])
     logged = time.perf_counter()
     is_durable = started.run.flush(durable=True, timeout_s=120)
     durable = time.perf_counter()
-    hub.wait_for_rows(asked, started.run, list(cycle[0])[-1], calls)
+    if has_hub:
+        hub.wait_for_rows(hub.client(), started.run, list(cycle[0])[-1], calls + 1)
     queryable = time.perf_counter()
     started.finish()
     return {
