@@ -66,7 +66,7 @@ def chart(catalog: Catalog, series: Series, query: ChartQuery) -> list[SampledSe
                 buckets = rollup_reads.sample(snap, long[i], grid, *_step_range(query))
             elif lines is None:
                 # Too many to hold at once: the grid came from the runs' ranges, one series is read after another.
-                buckets = _reduced(_range(_load(snap, request, query), query), grid)
+                buckets = _by_chunks(snap, request, grid, query)
             else:
                 buckets = _reduced(lines[i], grid) if i in lines else None
             if buckets is not None:
@@ -82,6 +82,15 @@ def _is_long(request: _Request, query: ChartQuery) -> bool:
         and request.count >= LONG
         and all(lane.min_step > -_FAR and lane.max_step + lanes.offsets[n] < _FAR for n, lane in lanes.lanes.items())
     )
+
+
+def _by_chunks(snap: Snapshot, request: _Request, grid: sampling.Grid, query: ChartQuery) -> sampling.Buckets | None:
+    is_system = query.stream == "system"
+    if query.x_axis == "_step" and not is_system:
+        return _reduced(_range(_load(snap, request, query), query), grid)
+    found = rollup_reads.find(snap, request.run_no, request.key_no, request.lanes, has_heads=not is_system)
+    origin_us = request.created_us if query.x_axis == "_relative" else 0
+    return rollup_reads.sample_by_time(snap, found, grid, origin_us, query.start, query.end)
 
 
 def _step_range(query: ChartQuery) -> tuple[int | None, int | None]:

@@ -1,7 +1,10 @@
-"""One series over steps on a grid, at a cost that does not grow with its length: from rollups where parts have them
-and they are fine enough, from points at the ends of the range and for all that is not compacted yet."""
+"""One long series on a grid, in bounded memory.
 
-from collections.abc import Iterable
+Over steps at a cost that does not grow with its length: from rollups where parts have them and they are fine enough,
+from points at the ends of the range and for all that is not compacted yet. Over time from points, chunk by chunk.
+"""
+
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +17,11 @@ from trackd_daemon.store.series import ROLLUPS, Snapshot, Source
 from trackd_daemon.store.summaries import Summaries
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 _NUMBERS: Final = (decode.FLOATS, decode.INTS)
+CHUNK_POINTS: Final = 500_000
+"""About so many points are held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +68,28 @@ class _Share:
     steps: tuple[tuple[int, int], ...]
 
 
-def find(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes) -> Series:
-    """What there is of a series, without reading its points (those of hot files are looked through)."""
+def find(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, *, has_heads: bool = True) -> Series:
+    """What there is of a series, without reading its points (those of hot files are looked through).
+
+    `has_heads`: False for system metrics, of which there are no rollups.
+    """
     where = points.condition(run_no, key_no)
     asked = []
     for index, source in enumerate(snap.sources):
-        if ROLLUPS in source.tables:
+        if has_heads and ROLLUPS in source.tables:
             asked.append(
                 f"SELECT {index}, lane, count, low, high, finest FROM {source.tables[ROLLUPS]}"
                 f" WHERE {where} AND level = 0"
             )
         else:
-            for kind in _NUMBERS:
-                if kind in source.tables:
-                    asked.append(
-                        f"SELECT {index}, lane, count(*), min(step), max(step), 0 FROM {source.tables[kind]}"
-                        f" WHERE {where} GROUP BY lane"
-                    )
+            # One piece per lane, not one per kind of number: ranges of pieces must not overlap.
+            numbers = " UNION ALL ".join(
+                f"SELECT lane, step FROM {source.tables[kind]} WHERE {where}"
+                for kind in _NUMBERS
+                if kind in source.tables
+            )
+            if numbers:
+                asked.append(f"SELECT {index}, lane, count(*), min(step), max(step), 0 FROM ({numbers}) GROUP BY lane")
     rows = snap.rows(" UNION ALL ".join(asked)) if asked else []
     # A lane that the catalog's snapshot does not know began after it.
     return Series(run_no, key_no, lanes, [p for row in rows if (p := Piece(*row)).lane in lanes.offsets])
@@ -183,20 +194,77 @@ def _read_rollups(snap: Snapshot, series: Series, shares: Iterable[_Share], leve
 def _read_points(
     snap: Snapshot, series: Series, shares: Iterable[_Share], grid: Grid, marks: edges.Edges | None
 ) -> Iterable[Summaries]:
+    for columns in _chunks(snap, series, shares):
+        yield _summed(columns, series.lanes, grid, marks)
+
+
+def _chunks(snap: Snapshot, series: Series, shares: Iterable[_Share]) -> Iterator[Columns]:
+    """The points to be read of each source, in chunks if they are many."""
     for source, some in _by_source(snap, shares):
-        ranges = [(s.piece.lane, r) for s in some for r in s.steps]
-        if not ranges:
-            continue
-        where = f"{points.condition(series.run_no, series.key_no)} AND ({_listed(ranges, 'step')})"
-        asked = [
-            f"SELECT lane, step, time, seq, CAST(v AS DOUBLE) AS v FROM {source.tables[kind]} WHERE {where}"
-            for kind in _NUMBERS
-            if kind in source.tables
-        ]
-        # Source by source: of what was read only the summaries are kept.
-        columns = snap.fetch(" UNION ALL ".join(asked))
-        if len(columns["v"]):
-            yield _summed(columns, series.lanes, grid, marks)
+        pending: list[tuple[int, tuple[int, int]]] = []
+        held = 0
+        for share in some:
+            for part, count in _cut(share):
+                if pending and held + count > CHUNK_POINTS:
+                    yield from _fetch(snap, series, source, pending)
+                    pending, held = [], 0
+                pending.append((share.piece.lane, part))
+                held += count
+        if pending:
+            yield from _fetch(snap, series, source, pending)
+
+
+def _cut(share: _Share) -> Iterator[tuple[tuple[int, int], int]]:
+    """Ranges of steps with at most CHUNK_POINTS each, if points are spread evenly; about how many there are."""
+    piece = share.piece
+    for low, after in share.steps:
+        count = -(-piece.count * (after - low) // (piece.high - piece.low + 1))
+        width = max(1, (after - low) // -(-count // CHUNK_POINTS))
+        for first in range(low, after, width):
+            yield (first, min(first + width, after)), min(count, CHUNK_POINTS)
+
+
+def _fetch(
+    snap: Snapshot, series: Series, source: Source, ranges: list[tuple[int, tuple[int, int]]]
+) -> Iterator[Columns]:
+    where = f"{points.condition(series.run_no, series.key_no)} AND ({_listed(ranges, 'step')})"
+    asked = [
+        f"SELECT lane, step, time, seq, CAST(v AS DOUBLE) AS v FROM {source.tables[kind]} WHERE {where}"
+        for kind in _NUMBERS
+        if kind in source.tables
+    ]
+    columns = snap.fetch(" UNION ALL ".join(asked))
+    if len(columns["v"]):
+        yield columns
+
+
+def sample_by_time(
+    snap: Snapshot, series: Series, grid: Grid, origin_us: int, start: float | None, end: float | None
+) -> Buckets | None:
+    """The series over seconds since `origin_us` within [start, end], both inclusive; None if there is no point."""
+    found = []
+    for c in _chunks(snap, series, [_Share(p, None, ((p.low, p.high + 1),)) for p in series.pieces]):
+        x = _seconds(c["time"], origin_us)
+        inside = np.ones(len(x), dtype=bool)
+        if start is not None:
+            inside &= x >= start
+        if end is not None:
+            inside &= x <= end
+        order = np.flatnonzero(inside)
+        order = order[np.lexsort((c["seq"][order], c["time"][order], c["lane"][order]))]
+        if len(order):
+            lane, time = c["lane"][order], c["time"][order]
+            starts = summaries.starts_of(lane, grid.index(x[order]))
+            found.append(summaries.of_points(lane, time, time, c["seq"][order], c["v"][order], starts))
+    if not found:
+        return None
+    s = _in_order(summaries.concat(found), series.lanes)
+    made = summaries.merge(s, summaries.starts_of(grid.index(_seconds(s.step, origin_us))))
+    return _shown_as(made, *(_seconds(at, origin_us) for at in (made.step, made.min_step, made.max_step)))
+
+
+def _seconds(time_us: Ints, origin_us: int) -> Floats:
+    return np.multiply(time_us - origin_us, points.US, dtype=np.float64)
 
 
 def _summed(c: Columns, lanes: steps.Lanes, grid: Grid, marks: edges.Edges | None) -> Summaries:
@@ -229,8 +297,12 @@ def _in_order(s: Summaries, lanes: steps.Lanes) -> Summaries:
 
 def _buckets(s: Summaries, grid: Grid, marks: edges.Edges | None) -> Buckets:
     made = summaries.merge(s, summaries.starts_of(_index(s.step, grid, marks)))
+    return _shown_as(made, *(at.astype(np.float64) for at in (made.step, made.min_step, made.max_step)))
+
+
+def _shown_as(made: Summaries, x: Floats, min_x: Floats, max_x: Floats) -> Buckets:
     has = made.finite > 0
     return Buckets(
-        made.step.astype(np.float64), made.last, made.min, made.max, made.mean,
-        np.where(has, made.min_step, np.nan), np.where(has, made.max_step, np.nan), made.count, made.flags,
+        x, made.last, made.min, made.max, made.mean,
+        np.where(has, min_x, np.nan), np.where(has, max_x, np.nan), made.count, made.flags,
     )  # fmt: skip

@@ -31,7 +31,7 @@ from trackd_daemon.store import steps, summaries
 from trackd_daemon.store.summaries import LEVELS, Summaries
 
 MIN_POINTS: Final = 4096
-CHUNK_POINTS: Final = 400_000
+CHUNK_POINTS: Final = 250_000
 """So many points are held at once (about 60 bytes each), unless more stand in one coarse bucket."""
 SPARSE: Final = 16
 _CHUNK_LEVEL: Final = 3
@@ -80,16 +80,15 @@ def write(cursor: duckdb.DuckDBPyConnection, sources: Sequence[str], target: Pat
         groups = _large_groups(cursor)
         finest = _fill(cursor, history, groups) if groups else {}
         for (run, key, lane), level in finest.items():
-            cursor.execute(
-                f"UPDATE temp.rollups SET finest = {level}"
-                f" WHERE level = 0 AND run = {run} AND key = {key} AND lane = {lane}"
-            )
+            mine = f"run = {run} AND key = {key} AND lane = {lane}"
+            cursor.execute(f"UPDATE temp.rollups SET finest = {level} WHERE level = 0 AND {mine}")
+            if level != 1:
+                kept = level or max(LEVELS) + 1
+                cursor.execute(f"DELETE FROM temp.rollups WHERE level > 0 AND level < {kept} AND {mine}")
         path = str(target).replace("'", "''")
         cursor.execute(
-            "COPY (SELECT r.* FROM temp.rollups r JOIN (SELECT run, key, lane, finest FROM temp.rollups"
-            " WHERE level = 0) h ON r.run = h.run AND r.key = h.key AND r.lane = h.lane"
-            " WHERE r.level = 0 OR (h.finest > 0 AND r.level >= h.finest)"
-            f" ORDER BY r.run, r.key, r.level, r.lane, r.bucket) TO '{path}'"
+            "COPY (SELECT * FROM temp.rollups"
+            f" ORDER BY run, key, level, lane, bucket) TO '{path}'"
             " (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE 16384)"
         )
     finally:

@@ -2,14 +2,14 @@
 
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.store_history import BORN_US, Script, writer_id
 from trackd_daemon.ports import ChartQuery, SampledSeries
-from trackd_daemon.store import EmbeddedStore, charts, rollups
+from trackd_daemon.store import EmbeddedStore, charts, rollup_reads, rollups
 from trackd_daemon.store.order import order_key
 from trackd_daemon.store.series import Columns, Snapshot
 from trackd_proto import records
@@ -103,6 +103,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(charts, "LONG", 1)
     monkeypatch.setattr(rollups, "MIN_POINTS", 100)
     monkeypatch.setattr(rollups, "CHUNK_POINTS", 700)
+    monkeypatch.setattr(rollup_reads, "CHUNK_POINTS", 300)
 
 
 @pytest.mark.usefixtures("small")
@@ -132,6 +133,37 @@ def test_rollups_say_what_points_say(tmp_path: Path, seed: int) -> None:
     finally:
         store.close()
         hot.close()
+
+
+def same(one: SampledSeries, other: SampledSeries) -> None:
+    """Equal but for the last digits of the mean."""
+    for f in fields(SampledSeries):
+        a, b = getattr(one, f.name), getattr(other, f.name)
+        if f.name == "mean":
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+        else:
+            np.testing.assert_equal(a, b)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("seed", range(6))
+def test_over_time_chunks_say_what_all_points_say(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(seed)
+    made = make(rng)
+    store = EmbeddedStore.open(tmp_path / "store")
+    try:
+        feed(store, made, rng, 0.3)
+        for axis, origin in (("_relative", 0.0), ("_timestamp", BORN_US / 1e6)):
+            for start, end in ((None, None), (0.1, 2000.5), (0.5, None)):
+                window = [None if edge is None else edge + origin for edge in (start, end)]
+                query = ChartQuery([RUN], ["v"], rng.choice((3, 50)), axis, start=window[0], end=window[1])
+                (at_once,) = store.chart(query)
+                with monkeypatch.context() as patch:
+                    patch.setattr(charts, "HELD_POINTS", 10)
+                    (chunked,) = store.chart(query)
+                same(chunked, at_once)
+    finally:
+        store.close()
 
 
 def logged(number: int, run_id: str, count: int, spike: int) -> Script:
