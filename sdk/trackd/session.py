@@ -10,13 +10,13 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from trackd_proto import layout, spool, version
+from trackd_proto.local import places
 
 from trackd import spool as files
 from trackd.lane import Lane, new_writer_id, now_us
@@ -31,7 +31,6 @@ main(sys.argv[3:])
 """
 # The package itself is an empty stand-in: what its __init__ loads for scripts would double the courier's start.
 _LAUNCH: Final = '"$@" </dev/null >/dev/null 2>&1 &'
-_RESTART_AFTER_S: Final = 1.0
 
 
 class Session:
@@ -42,24 +41,24 @@ class Session:
         self.quota_bytes = quota_bytes
         self.pid = os.getpid()
         self.directory = instance.spool / new_writer_id().hex()
+        self._lanes: list[Lane] = []
+        self._make_directory()
+
+    def _make_directory(self) -> None:
         self.directory.mkdir(mode=0o700)
         info = spool.SessionInfo(
             format=version.SPOOL_FORMAT,
-            home=str(instance.home),
-            host_id=instance.directory.name,
+            home=str(self.instance.home),
+            host_id=self.instance.directory.name,
             pid=self.pid,
             created_us=now_us(),
             python=sys.executable,
             start_ticks=files.start_ticks(self.pid),
             pid_namespace=files.pid_namespace(),
             alive_offset=files.hold_alive(self.directory),
-            spool_quota_bytes=quota_bytes,
+            spool_quota_bytes=self.quota_bytes,
         )
-        partial = self.directory / "session.json.new"
-        partial.write_bytes(msgspec.json.encode(info))
-        partial.rename(self.directory / "session.json")
-        self._lanes: list[Lane] = []
-        self._launched = 0.0
+        places.write_private(self.directory / "session.json", msgspec.json.encode(info), is_durable=False)
 
     _current: "Session | None" = None
     _lock = threading.Lock()
@@ -75,8 +74,9 @@ class Session:
 
     def lane(self, target: spool.Target, start: Mapping[str, Any]) -> Lane:
         """A new writer of a run; `start` is the body of its START record. Makes sure that a courier is there."""
-        if not self.directory.is_dir():  # everything was sent and the courier has tidied up
-            self.directory.mkdir(mode=0o700)
+        if not self.directory.is_dir():  # somebody cleaned up under us
+            self.instance.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_directory()
         lane = Lane(self.directory, target, start, self.quota_bytes)
         self._lanes.append(lane)
         self.launch_courier()
@@ -88,7 +88,6 @@ class Session:
             return
         if any(lane.has_courier() for lane in self._lanes[:-1]) and self._is_served():
             return
-        self._launched = time.monotonic()
         launch(courier_command(str(self.directory)))
 
     def _is_served(self) -> bool:
