@@ -46,6 +46,11 @@ class Edges:
         """Bucket of each shown step."""
         return np.searchsorted(self.starts, step, side="right")
 
+    def cuts(self, ascending: Ints) -> NDArray[np.intp]:
+        """Where in these shown steps a bucket begins, 0 included: what `index` would tell, without a look at each."""
+        cuts = np.unique(np.r_[0, np.searchsorted(ascending, self.starts)])
+        return cuts[cuts < len(ascending)]
+
 
 def place(width: int, unit: int, spans: Iterable[Span]) -> Edges:
     """Edges about `width` steps apart for rollup buckets of `unit` steps; 4 * unit <= width, both powers of two."""

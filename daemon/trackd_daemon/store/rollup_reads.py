@@ -276,7 +276,10 @@ def _summed(c: Columns, lanes: steps.Lanes, grid: Grid, marks: edges.Edges | Non
         c = {name: column[order] for name, column in c.items()}
         lane, step = c["lane"], c["step"]
     shown = _shown(lane, step, lanes)
-    starts = summaries.starts_of(lane, _index(shown, grid, marks))
+    if marks and lane[0] == lane[-1]:
+        starts = marks.cuts(shown)
+    else:
+        starts = summaries.starts_of(lane, _index(shown, grid, marks))
     return summaries.of_points(lane, shown, c["time"], c["seq"], c["v"], starts)
 
 
