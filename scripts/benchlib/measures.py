@@ -139,7 +139,7 @@ def memory(options: Options) -> Table:
             "memory of the trainer, anonymous (MB)": (used["anonymous"] - bare["anonymous"]) / 1e6,
             "memory of the trainer, resident (MB)": (used["resident"] - bare["resident"]) / 1e6,
             "threads in the trainer": used["threads"],
-        }
+        } | ({"memory of a forked child that logs (MB)": used["child"] / 1e6} if used["child"] else {})
 
     return _each(options, ask)
 

@@ -34,6 +34,7 @@ BARS: dict[str, str] = {
     "disk, four decimals (bytes per point)": "≤ 5.5",
     "memory of the trainer, anonymous (MB)": "≤ 10",
     "memory of the trainer, resident (MB)": "≤ 30",
+    "memory of a forked child that logs (MB)": "≤ 2",
     "memory of the courier (MB)": "≤ 60",
     "memory of the agent (MB)": "≤ 80",
     "memory of agent and hub, ingesting (MB)": "≤ 350",
