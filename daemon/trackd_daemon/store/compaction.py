@@ -11,6 +11,7 @@ Small parts are merged the same way, and parts that hold points of deleted runs 
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -29,9 +30,10 @@ log = logging.getLogger(__name__)
 
 SEAL_POINTS: Final = 2_000_000
 """A hot file is sealed at this size: about 90 MB to sort, what does not fit goes through the temp directory."""
-IDLE_US: Final = 30_000_000
-IDLE_POINTS: Final = 200_000
-"""Without new points for IDLE_US, a hot file with at least this many points is sealed."""
+QUIET_S: Final = 2.0
+QUIET_POINTS: Final = 200_000
+"""Without new points for QUIET_S, a hot file with at least this many points is sealed: a flood has priority over
+sorting what it brought, and charts of sorted points are faster."""
 PART_BYTES: Final = 256 * limits.MIB
 MERGE_COUNT: Final = 4
 """So many parts of one size class (each eight times the one before) are merged into one."""
@@ -48,15 +50,27 @@ class Compactor:
         self._run_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_stopping = False
+        self._watcher: threading.Thread | None = None
+        self._stopped = threading.Event()
         self._last_points = 0
-        self._last_change_us = 0
+        self._last_change_s = 0.0
 
-    def consider(self, now_us: int) -> None:
-        """Called after each commit: seals a large hot file."""
-        if self._series.hot_points != self._last_points:
-            self._last_points, self._last_change_us = self._series.hot_points, now_us
-        is_idle = now_us - self._last_change_us > IDLE_US and self._last_points >= IDLE_POINTS
-        if self._last_points >= SEAL_POINTS or is_idle:
+    def consider(self) -> None:
+        """Called after each commit: seals a hot file that is large, or not small and left in peace."""
+        points = self._series.hot_points
+        if points != self._last_points:
+            self._last_points, self._last_change_s = points, time.monotonic()
+        if points >= SEAL_POINTS:
+            self.wake()
+        elif points >= QUIET_POINTS and (self._watcher is None or not self._watcher.is_alive()):
+            self._watcher = threading.Thread(target=self._wait_for_quiet, name="trackd-quiet", daemon=True)
+            self._watcher.start()
+
+    def _wait_for_quiet(self) -> None:
+        while (left := self._last_change_s + QUIET_S - time.monotonic()) > 0:
+            if self._stopped.wait(left):
+                return
+        if self._series.hot_points >= QUIET_POINTS:
             self.wake()
 
     def wake(self) -> None:
@@ -70,13 +84,14 @@ class Compactor:
     def stop(self) -> None:
         """Wait for a run that is under way; start none any more."""
         self._is_stopping = True
+        self._stopped.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def _background(self) -> None:
         try:
-            is_large = self._series.hot_points >= min(SEAL_POINTS, IDLE_POINTS)
+            is_large = self._series.hot_points >= min(SEAL_POINTS, QUIET_POINTS)
             self.run(seal=is_large)
         except (StoreError, OSError) as error:
             log.warning("compaction failed and will be tried again: %s", error)

@@ -102,7 +102,7 @@ class EmbeddedStore:
                 touched, self._ingest.touched = self._ingest.touched, {}
                 if touched:
                     self._notify(touched)
-                self.compactor.consider(self._clock())
+                self.compactor.consider()
 
     def touch(self, writer_ids: Sequence[bytes], now_us: int) -> None:
         """See ports.IngestPort."""
