@@ -20,8 +20,8 @@ TREES = {"trackd": "sdk", "trackd_daemon": "daemon", "trackd_proto": "proto"}
 
 _PURE = """
     wal.frames wal.quota wal.state ingest.marks ingest.trimming upload.delivery upload.hop
-    store.admission store.columns store.decode store.edges store.filters store.order store.sampling store.steps
-    store.summaries
+    store.admission store.columns store.decode store.edges store.filters store.fixed_layout store.order store.sampling
+    store.steps store.summaries
     http.charts http.encoding http.sampling
 """
 """Level 1, in the daemon: name a module here when it is sans-I/O; the areas' defaults below are for the rest."""

@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from trackd_proto import batch as framing
 from trackd_proto import records
 
+from trackd_daemon.store import fixed_layout
+
 FLOATS: Final = "f"
 INTS: Final = "i"
 OTHERS: Final = "o"
 
 _ROW_KINDS: Final = (records.ROW, records.ROW_ORDINAL, records.SYSTEM)
+_MISSES: Final = 4
+"""Records in a row that begin no run before the rest of a batch is decoded in the general way."""
 _I64_MIN, _I64_MAX = -(2**63), 2**63 - 1
 encode_value = msgspec.msgpack.Encoder().encode
 
@@ -101,12 +105,42 @@ def decode(data: bytes, first_seq: int, count: int, *, crc32: int) -> Decoded:
     """Columns and facts of a batch; `crc32` is the writer's rolling hash before it. Never raises for bad bytes."""
     result = Decoded(first_seq, count, crc32=crc32)
     try:
-        items = framing.decode_items(data, count)
-        result.crc32 = _chain(data, items[0::2], crc32)
-        _gather(result, items[1::2], range(first_seq, first_seq + count))
+        at, singles, seqs = _take_runs(result, data)
+        taken = sum(rows.count for rows in result.rows) + len(singles)
+        rest = data[at:]
+        items = framing.decode_items(rest, count - taken)
+        result.crc32 = _chain(rest, items[0::2], result.crc32)
+        _gather(result, singles + items[1::2], [*seqs, *range(first_seq + taken, first_seq + count)])
     except Exception:  # whatever is wrong with one record must not touch the others
         _one_by_one(result, data, crc32)
     return result
+
+
+def _take_runs(result: Decoded, data: bytes) -> tuple[int, list[Any], list[int]]:
+    """Take runs of equal rows from the front of a batch, up to its end or where runs do not seem worth looking for.
+
+    Returns where it stopped, and the single records between the runs with their seqs.
+    """
+    at, taken, misses = 0, 0, 0 if result.count >= fixed_layout.MIN_RUN else _MISSES
+    singles: list[Any] = []
+    seqs: list[int] = []
+    while at < len(data) and misses < _MISSES and taken < result.count:
+        seq = result.first_seq + taken
+        if run := fixed_layout.read_run(data, at, result.crc32):
+            rows = len(run.time_us)
+            low, high = int(run.time_us.min()), int(run.time_us.max())
+            _widen(result, low, high)
+            result.rows.append(Rows(run.kind, rows, int(run.x.min()), int(run.x.max()), low, high))
+            block_seqs = np.arange(seq, seq + rows, dtype=np.int64)
+            result.blocks.append(Block(run.kind, run.keys, FLOATS, block_seqs, run.x, run.time_us, run.values))
+            at, taken, misses, result.crc32 = at + run.size, taken + rows, 0, run.crc32
+            continue
+        record = next(framing.split(memoryview(data)[at:]))
+        singles.append(framing.decode_one(record))
+        seqs.append(seq)
+        result.crc32 = zlib.crc32(record, result.crc32)
+        at, taken, misses = at + framing.PREFIX.size + len(record), taken + 1, misses + 1
+    return at, singles, seqs
 
 
 def _chain(data: bytes, lengths: list[int], crc32: int) -> int:
@@ -134,6 +168,7 @@ def _one_by_one(result: Decoded, data: bytes, crc32: int) -> None:
     """Take what is good of a batch in which something is bad."""
     for rows in (result.blocks, result.rows, result.facts, result.raws):
         rows.clear()
+    result.min_time = result.max_time = None
     try:
         found = sum(1 for _ in framing.split(data))
         if found != result.count:
