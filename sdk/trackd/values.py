@@ -133,10 +133,10 @@ _PLAIN_NUMPY: Final[dict[str, Converter]] = {
 def _from_array(value: Any) -> Any:
     """One element: a number. A few: nested lists. Many: a description."""
     try:
-        scalar = value.item() if hasattr(value, "item") else value.numpy().item()
-    except Exception:  # more than one element: every library has its own error for that
+        scalar = value.item()
+    except Exception:  # more than one element (every library has its own error for that), or no item() at all
         return _from_elements(value)
-    if type(scalar) in SCALARS:
+    if type(scalar) is float or type(scalar) in SCALARS:
         return scalar
     if type(scalar) is type(value):  # numpy.longdouble is its own item()
         return float(scalar) if hasattr(scalar, "__float__") else _to_text(scalar)
@@ -148,7 +148,7 @@ def _from_elements(value: Any) -> Any:
         size = math.prod(value.shape)
         if size <= MAX_LIST:
             plain = value.tolist() if hasattr(value, "tolist") else value.numpy().tolist()
-            return _to_list(plain)
+            return _to_list(plain) if isinstance(plain, list) else CONVERTERS[type(plain)](plain)
     except Exception:
         return _to_text(value)
     return _unstorable(value, f"{size:,} elements (log a histogram, a table or an image of it)")

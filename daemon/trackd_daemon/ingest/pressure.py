@@ -5,7 +5,7 @@ from typing import Final
 
 from trackd_proto.limits import MIB
 
-HIGH_BYTES_PER_S: Final = 8 * MIB
+HIGH_BYTES_PER_S: Final = 15 * MIB
 """More than the embedded store can take in on two cores; making records durable goes before showing them then."""
 _WINDOW_S: Final = 0.25
 

@@ -24,6 +24,9 @@ def step_back() -> None:
     with contextlib.suppress(OSError):
         os.nice(_NICE)
     with contextlib.suppress(OSError, AttributeError):
+        # Waking up must not push somebody's training off its core: wait for the end of its turn.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with contextlib.suppress(OSError, AttributeError):
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
     with contextlib.suppress(OSError):
         # Killed by the kernel before the trainer is.

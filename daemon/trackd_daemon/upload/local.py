@@ -10,7 +10,7 @@ from trackd_daemon.errors import StoreError
 from trackd_daemon.ingest.committer import Committer
 from trackd_daemon.upload.hop import Answer, HopRefusedError, HopUnreachableError
 
-_PATIENCE_S: Final = 2.0
+_PATIENCE_S: Final = 1.0
 """A flood of records delays what the dashboard shows by no more than this."""
 _PAUSE_S: Final = 0.05
 

@@ -154,6 +154,9 @@ def _be_a_good_guest() -> None:
         os.chdir("/")
     with contextlib.suppress(OSError):
         os.nice(5)
+    with contextlib.suppress(OSError, AttributeError):
+        # Waking up must not push the trainer off its core: wait for the end of its turn.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
     if hasattr(os, "sched_setaffinity"):
