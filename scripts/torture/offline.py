@@ -19,7 +19,7 @@ TRAINER = """
 import sys, time, trackd
 run = trackd.init(project="bulk", id="bulk0001", mode="offline", dir=sys.argv[1])
 keys = [f"layer{i:03}/grad_norm" for i in range(100)]
-rows = int(float(sys.argv[2]) * 2**30 / 3100)
+rows = int(float(sys.argv[2]) * 2**30 / 2815)
 began = time.perf_counter()
 for i in range(rows):
     run.log({key: (i * 7919 + n * 104729) % 1000003 / 1000003 for n, key in enumerate(keys)})
