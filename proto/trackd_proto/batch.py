@@ -11,13 +11,12 @@ splits it record by record without decoding anything. Limits: `limits.MAX_RECORD
 """
 
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from trackd_proto import limits
+from trackd_proto import checksum, limits
 
 PREFIX: Final = struct.Struct(">BI")
 PREFIX_MARK: Final = 0xCE
@@ -74,5 +73,5 @@ def decode_one(record: bytes | memoryview) -> Any:
 def chain(data: bytes | memoryview, crc: int) -> int:
     """The writer's rolling hash after this batch: CRC-32 over all its records' bytes so far, without prefixes."""
     for record in split(data):
-        crc = zlib.crc32(record, crc)
+        crc = checksum.crc32(record, crc)
     return crc

@@ -48,11 +48,10 @@ with one CRC-32 are not told apart. Invariant: a frame that is returned was appe
 """
 
 import struct
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from trackd_proto import limits
+from trackd_proto import checksum, limits
 from trackd_proto.version import WAL_FORMAT
 
 HEADER_BYTES: Final = 64
@@ -128,7 +127,7 @@ class Damage(NamedTuple):
 
 def salt_of(wal_uuid: bytes, segment_no: int) -> int:
     """The salt of a segment."""
-    return zlib.crc32(wal_uuid + struct.pack("<Q", segment_no))
+    return checksum.crc32(wal_uuid + struct.pack("<Q", segment_no))
 
 
 def encode_header(wal_uuid: bytes, segment_no: int, base_lsn: int, created_ns: int) -> bytes:
@@ -140,7 +139,7 @@ def encode_header(wal_uuid: bytes, segment_no: int, base_lsn: int, created_ns: i
             MAGIC, WAL_FORMAT, WAL_FORMAT, _CRC32, 0, 0, salt, crc, segment_no, base_lsn, wal_uuid, created_ns
         )
 
-    return pack(zlib.crc32(pack(0)))
+    return pack(checksum.crc32(pack(0)))
 
 
 def decode_header(data: bytes) -> Header:
@@ -153,7 +152,7 @@ def decode_header(data: bytes) -> Header:
     )
     if magic != MAGIC:
         raise HeaderDamaged("no segment header")
-    if zlib.crc32(data[:20] + b"\0\0\0\0" + data[24:HEADER_BYTES]) != crc:
+    if checksum.crc32(data[:20] + b"\0\0\0\0" + data[24:HEADER_BYTES]) != crc:
         raise HeaderDamaged("segment header with a wrong checksum")
     if min_reader > WAL_FORMAT or crc_algo != _CRC32:
         raise UnsupportedVersion(max(min_reader, version), WAL_FORMAT)
@@ -165,8 +164,8 @@ def encode_frame(frame_type: int, lsn: int, payload: bytes, salt: int) -> bytes:
     length = len(payload)
     if length > MAX_PAYLOAD_BYTES:
         raise ValueError(f"a frame of {length} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
-    payload_crc = zlib.crc32(payload)
-    crc = zlib.crc32(_FRAME.pack(_FRAME_MAGIC, length, 0, payload_crc, lsn, frame_type, 0, salt))
+    payload_crc = checksum.crc32(payload)
+    crc = checksum.crc32(_FRAME.pack(_FRAME_MAGIC, length, 0, payload_crc, lsn, frame_type, 0, salt))
     head = _FRAME.pack(_FRAME_MAGIC, length, crc, payload_crc, lsn, frame_type, 0, salt)
     return b"".join((head, payload, bytes(-length % ALIGNMENT)))
 
@@ -228,7 +227,7 @@ def _header_at(head: bytes, salt: int | None, last_lsn: int) -> tuple[int, int, 
     magic, length, crc, payload_crc, lsn, frame_type, flags, frame_salt = _FRAME.unpack(head)
     if magic != _FRAME_MAGIC or length > MAX_PAYLOAD_BYTES or (salt is not None and frame_salt != salt):
         return None
-    if zlib.crc32(_FRAME.pack(magic, length, 0, payload_crc, lsn, frame_type, flags, frame_salt)) != crc:
+    if checksum.crc32(_FRAME.pack(magic, length, 0, payload_crc, lsn, frame_type, flags, frame_salt)) != crc:
         return None
     return (length, payload_crc, lsn, frame_type) if lsn > last_lsn else None
 
@@ -242,7 +241,7 @@ def _frame_at(read: Read, offset: int, size: int, salt: int | None, last_lsn: in
     end = min(offset + frame_size(length), size)
     if len(payload) < length:
         return Damage(offset, size, "frame cut off by the end of the file", lsn)
-    if zlib.crc32(payload) != payload_crc:
+    if checksum.crc32(payload) != payload_crc:
         return Damage(offset, end, "payload with a wrong checksum", lsn)
     return Frame(offset, end, frame_type, lsn, payload)
 

@@ -54,14 +54,13 @@ Chunks of one writer hold consecutive seqs; a chunk is deleted when the next hop
 """
 
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
 
-from trackd_proto import limits
+from trackd_proto import checksum, limits
 
 HEAD_BYTES: Final = 8192
 MAGIC_WORD: Final = int.from_bytes(b"TRKDSPL1", "little")
@@ -106,7 +105,7 @@ CHUNK_SIZES: Final = (1 * limits.MIB, 4 * limits.MIB, 16 * limits.MIB)
 _Area = TypeVar("_Area", bound=msgspec.Struct)
 
 CRC_SLICE: Final = 4096
-"""zlib.crc32 gives up the GIL above 5 KiB, which can cost a busy trainer 5 ms: longer payloads go in slices."""
+"""CRC-32 gives up the GIL above 5 KiB, which can cost a busy trainer 5 ms: longer payloads go in slices."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -208,7 +207,7 @@ def crc_slices(payload: bytes, crc: int) -> int:
     """CRC-32 of a payload of any length without giving up the GIL."""
     view = memoryview(payload)
     for start in range(0, len(view), CRC_SLICE):
-        crc = zlib.crc32(view[start : start + CRC_SLICE], crc)
+        crc = checksum.crc32(view[start : start + CRC_SLICE], crc)
     return crc
 
 
@@ -261,7 +260,7 @@ def scan(
     that is not whole, which is `damaged` (below the published seq that is real damage; beyond, the end).
     """
     view = memoryview(data)
-    unpack, crc32, add = FRAME.unpack_from, zlib.crc32, payloads.append
+    unpack, crc32, add = FRAME.unpack_from, checksum.crc32, payloads.append
     position, limit, size = 0, len(view), 0
     while position + FRAME_BYTES <= limit and size < max_bytes and next_seq <= last_seq:
         length, check, previous, flags, seq = unpack(view, position)
@@ -292,7 +291,7 @@ def read_loss(data: bytes | memoryview, position: int, next_seq: int) -> tuple[L
     if flags != LOSS_FLAG or seq != next_seq or length > 1024 or end > len(view):
         return None
     payload = view[position + FRAME_BYTES : end]
-    if zlib.crc32(payload, previous) != check:
+    if checksum.crc32(payload, previous) != check:
         return None
     try:
         count, reason = msgspec.msgpack.decode(payload, type=tuple[int, str])
@@ -317,7 +316,7 @@ def resync(data: bytes | memoryview, position: int, next_seq: int, last_seq: int
             or flags > LOSS_FLAG
         ):
             continue
-        if zlib.crc32(view[start + FRAME_BYTES : end], previous) == check:
+        if checksum.crc32(view[start + FRAME_BYTES : end], previous) == check:
             return start
     return None
 

@@ -22,10 +22,10 @@ from collections.abc import Callable, Mapping
 from operator import index
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from zlib import crc32
 
 import msgspec
 from trackd_proto import limits, records, spool
+from trackd_proto.checksum import crc32
 
 from trackd import spool as files
 from trackd import values

@@ -10,8 +10,9 @@ from typing import Final
 
 from trackd_proto import spool, version
 
-_POPULATE_WRITE: Final = 23
-"""MADV_POPULATE_WRITE: fault pages in for writing without touching them (Linux 5.14)."""
+_ZEROS: Final = bytes(64 * 1024)
+_FILL_HERE_BYTES: Final = 1 << 20
+"""Chunks up to this size are filled by whoever makes them; larger ones only ahead of time, by the courier."""
 
 
 class NoSpaceError(OSError):
@@ -52,15 +53,19 @@ def map_chunk(directory: Path, writer_id: bytes, number: int, size: int) -> tupl
         prepared = True
     except FileNotFoundError:
         prepared = False
-        fd = make_chunk(path, writer_id, number, size)
+        fd = make_chunk(path, writer_id, number, size, is_filled=size <= _FILL_HERE_BYTES)
     try:
         return mmap.mmap(fd, 0), prepared
     finally:
         os.close(fd)
 
 
-def make_chunk(path: Path, writer_id: bytes, number: int, size: int) -> int:
-    """Create an empty chunk with its space allocated; its descriptor. Raises NoSpaceError, FileExistsError."""
+def make_chunk(path: Path, writer_id: bytes, number: int, size: int, is_filled: bool) -> int:
+    """Create an empty chunk with its space allocated; its descriptor. Raises NoSpaceError.
+
+    `is_filled`: its pages are in memory and on blocks of their own, so that the trainer's first touch of a page takes
+    0.1 µs instead of the 4 µs in which a file system finds a block for it.
+    """
     partial = path.with_suffix(f".{os.getpid()}.new")
     try:
         fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -68,6 +73,8 @@ def make_chunk(path: Path, writer_id: bytes, number: int, size: int) -> int:
         raise NoSpaceError(error.errno, f"cannot create {path}: {error.strerror}") from error
     try:
         _allocate(fd, size)
+        if is_filled:
+            _fill(fd, size)
         os.pwrite(fd, spool.encode_chunk_header(writer_id, number, size), 0)
         os.link(partial, path)  # fails if somebody else made it meanwhile; rename would replace theirs
     except FileExistsError:
@@ -81,15 +88,6 @@ def make_chunk(path: Path, writer_id: bytes, number: int, size: int) -> int:
     return fd
 
 
-def populate(chunk: mmap.mmap, start: int, length: int) -> None:
-    """Fault in the pages of a range for writing, where the kernel can."""
-    start &= ~(mmap.PAGESIZE - 1)
-    try:
-        chunk.madvise(_POPULATE_WRITE, start, min(length, len(chunk) - start))
-    except (OSError, ValueError, AttributeError):
-        return  # older kernel, other system: the pages are faulted in one by one
-
-
 def _allocate(fd: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         try:
@@ -98,9 +96,12 @@ def _allocate(fd: int, size: int) -> None:
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                 raise
-    block = bytes(64 * 1024)  # macOS, exotic file systems: writing is the only allocation there is
-    for offset in range(0, size, len(block)):
-        os.pwrite(fd, block[: size - offset], offset)
+    _fill(fd, size)  # macOS, exotic file systems: writing is the only allocation there is
+
+
+def _fill(fd: int, size: int) -> None:
+    for offset in range(0, size, len(_ZEROS)):
+        os.pwrite(fd, memoryview(_ZEROS)[: size - offset], offset)
 
 
 def hold_alive(directory: Path) -> int:

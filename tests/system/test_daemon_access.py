@@ -55,7 +55,7 @@ async def assert_refused(target: str, epoch: int) -> None:
             with pytest.raises(aio.AioRpcError) as caught:
                 await push(metadata=metadata, timeout=10).read()
             assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-            # A write that crosses the refusal can fail with a code of the client's own, so it tells only that it failed.
+            # A write that crosses the refusal can fail with a code of the client's own: it tells only that it failed.
             with pytest.raises(aio.AioRpcError):
                 pushing_on = push(metadata=metadata, timeout=10)
                 await pushing_on.write(ingest_pb2.PushRequest(batches=[Writer("x").batch(1, 2)]))

@@ -90,7 +90,7 @@ def _rule(levels: str, libraries: str | None, *, has_io: bool = True) -> Rule:
 RULES: dict[str, Rule] = {
     "messages": _rule("messages", "google"),
     "service": _rule("messages service", "google grpc"),
-    "format": _rule("format", "msgspec backports", has_io=False),
+    "format": _rule("format", "msgspec backports isal", has_io=False),
     "settings": _rule("format settings", "msgspec tomli"),
     "places": _rule("format settings places", "msgspec psutil"),
     "local": _rule("format settings messages service places local", None),

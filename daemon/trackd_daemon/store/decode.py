@@ -5,7 +5,6 @@ value, so that the price of a point is a few dozen nanoseconds of list work and 
 A record that cannot be decoded or has the wrong shape is set aside with its bytes; its neighbours are not affected.
 """
 
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, islice
@@ -15,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from trackd_proto import batch as framing
-from trackd_proto import records
+from trackd_proto import checksum, records
 
 from trackd_daemon.store import fixed_layout
 
@@ -138,7 +137,7 @@ def _take_runs(result: Decoded, data: bytes) -> tuple[int, list[Any], list[int]]
         record = next(framing.split(memoryview(data)[at:]))
         singles.append(framing.decode_one(record))
         seqs.append(seq)
-        result.crc32 = zlib.crc32(record, result.crc32)
+        result.crc32 = checksum.crc32(record, result.crc32)
         at, taken, misses = at + framing.PREFIX.size + len(record), taken + 1, misses + 1
     return at, singles, seqs
 
@@ -149,7 +148,7 @@ def _chain(data: bytes, lengths: list[int], crc32: int) -> int:
     at = 0
     for length in lengths:
         at += framing.PREFIX.size
-        crc32 = zlib.crc32(view[at : at + length], crc32)
+        crc32 = checksum.crc32(view[at : at + length], crc32)
         at += length
     if at != len(view):
         raise framing.BatchError("the lengths of the records do not add up to the batch")
@@ -175,7 +174,7 @@ def _one_by_one(result: Decoded, data: bytes, crc32: int) -> None:
             raise framing.BatchError(f"a batch said to hold {result.count} records holds {found}")
     except framing.BatchError as error:
         result.raws.append(Raw(result.first_seq, f"undecodable: {error}", bytes(data), result.count))
-        result.crc32 = zlib.crc32(data, crc32)
+        result.crc32 = checksum.crc32(data, crc32)
         return
     result.crc32 = framing.chain(data, crc32)
     good: list[list[Any]] = []

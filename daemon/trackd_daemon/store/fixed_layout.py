@@ -7,14 +7,13 @@ What does not fit is left to the general decoder.
 """
 
 import struct
-import zlib
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from trackd_proto import records
+from trackd_proto import checksum, records
 from trackd_proto.batch import PREFIX
 
 MIN_RUN: Final = 16
@@ -91,7 +90,7 @@ def read_run(data: bytes, start: int, crc32: int) -> Run | None:
     values = np.take(matrix, layout.floats, axis=1).view(">f8").astype(np.float64).T
     payloads = np.ascontiguousarray(matrix[:, PREFIX.size :])
     return Run(
-        layout.kind, layout.keys, time_us, x, values, length * layout.size, zlib.crc32(payloads.tobytes(), crc32)
+        layout.kind, layout.keys, time_us, x, values, length * layout.size, checksum.crc32(payloads.tobytes(), crc32)
     )
 
 

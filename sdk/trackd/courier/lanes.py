@@ -126,7 +126,7 @@ class SpoolLane:
         size = next((size for size in spool.CHUNK_SIZES if size > current and is_fast), current)
         path = self.path.parent / spool.chunk_name(self.path.stem, following)
         with contextlib.suppress(files.NoSpaceError):  # the trainer will find out by itself, and count it
-            os.close(files.make_chunk(path, self.writer_id, following, size))
+            os.close(files.make_chunk(path, self.writer_id, following, size, is_filled=True))
         self._prepared = following
         self.set_word(spool.PREPARED, following)
 
