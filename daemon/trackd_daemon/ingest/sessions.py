@@ -6,7 +6,7 @@ from typing import Any
 
 from trackd_proto.v1 import ingest_pb2
 
-_PAUSE_S = 0.02
+_PAUSE_S = 0.05
 """Between two replies of one stream: part of the freshness budget."""
 
 
@@ -32,7 +32,7 @@ class Session:
         mark_of: Callable[[bytes], ingest_pb2.Watermark],
         is_settled: Callable[["Session"], bool],
     ) -> None:
-        """Write replies, at most one per 20 ms, until the client is done, its data settled, and everything said."""
+        """Write replies, at most one per 50 ms, until the client is done, its data settled, and everything said."""
         while True:
             await self.wake.wait()
             self.wake.clear()

@@ -20,13 +20,10 @@ from trackd_proto.compress import Compressor
 
 from trackd.courier.lanes import SpoolLane
 from trackd.courier.offline import OfflineFile
+from trackd.courier.pace import Pace
 from trackd.courier.sender import Sender
 from trackd.courier.session import ServedSession
 
-_ACTIVE_S: Final = 0.005
-_IDLE_S: Final = 0.02
-_SLOW_S: Final = 0.05
-_IDLE_AFTER_S: Final = 2.0
 _ORPHAN_SCAN_S: Final = 10.0
 _GIVE_UP_S: Final = 600.0
 """Without a trainer and without a daemon for this long the courier leaves; the next one adopts the spool."""
@@ -44,28 +41,28 @@ class Courier:
         self._sender = Sender(where)
         self._offline: dict[bytes, OfflineFile] = {}
         self._compressor = Compressor()
-        self._last_work = time.monotonic()
+        self._pace = Pace()
         self._orphans_at = 0.0
         self._progress = (0, time.monotonic())
 
     async def serve(self, *, adopt_only: bool = False) -> bool:
         """Until every session is done (True) or there is no hope for now (False)."""
         while self._sessions:
-            worked = await self._round()
-            if worked:
-                self._last_work = time.monotonic()
+            sent = await self._round()
             if self._is_hopeless(adopt_only):
                 break
-            await asyncio.sleep(self._pause(worked))
+            is_awaited = any(lane.word(spool.CLOSED) for s in self._sessions for lane in s.lanes.values())
+            await asyncio.sleep(self._pace.rest_s(sent, time.monotonic(), is_awaited=is_awaited))
         is_done = not self._sessions
         await self._sender.close()
         for session in self._sessions:
             session.close(is_done=False)
         return is_done
 
-    async def _round(self) -> bool:
+    async def _round(self) -> int:
+        """Bytes of records that were sent or written."""
         self._adopt_orphans()
-        worked = False
+        sent = 0
         for session in list(self._sessions):
             for lane in session.find_lanes():
                 self._start(lane)
@@ -73,19 +70,20 @@ class Courier:
             for lane in session.lanes.values():
                 lane.prepare()
         if any(lane.target.mode == "online" for s in self._sessions for lane in s.lanes.values()):
-            worked = await self._sender.pump()
+            sent = await self._sender.pump()
             await self._sender.refresh_tickets()
         for file in self._offline.values():
-            worked |= file.pump()
+            sent += file.pump()
         for session in list(self._sessions):
             session.finish_sent()
             self._forget_finished(session)
             if session.is_done():
                 self._sessions.remove(session)
                 session.close(is_done=True)
-        return worked
+        return sent
 
     def _start(self, lane: SpoolLane) -> None:
+        self._pace.begin(time.monotonic())
         if lane.target.mode == "offline":
             try:
                 self._offline[lane.writer_id] = OfflineFile(lane, self._compressor)
@@ -129,11 +127,6 @@ class Courier:
         if sent != self._progress[0]:
             self._progress = (sent, time.monotonic())
         return time.monotonic() - self._progress[1] > (30.0 if adopt_only else _GIVE_UP_S)
-
-    def _pause(self, worked: bool) -> float:
-        if worked:
-            return _ACTIVE_S
-        return _IDLE_S if time.monotonic() - self._last_work < _IDLE_AFTER_S else _SLOW_S
 
 
 def _is_orphan(directory: Path) -> bool:

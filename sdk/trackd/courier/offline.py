@@ -39,13 +39,13 @@ class OfflineFile:
         lane.advance(self._written, self._durable, 0)
         lane.resume(self._written + 1)
 
-    def pump(self) -> bool:
-        """Append what there is; sync when it is time. True if anything was written. Raises OSError."""
-        wrote = False
+    def pump(self) -> int:
+        """Append what there is; sync when it is time. Bytes of records that were written. Raises OSError."""
+        wrote = 0
         while item := self._lane.next_item():
             self._append(item)
-            wrote = True
-        is_last = self._lane.is_over() and not wrote
+            wrote += len(item.data)
+        is_last = self._lane.is_over() and wrote == 0
         if self._dirty_since and (is_last or time.monotonic() - self._dirty_since >= _SYNC_S):
             os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
             self._dirty_since = 0.0

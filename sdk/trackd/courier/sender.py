@@ -54,16 +54,16 @@ class Sender:
         """Serve it no longer."""
         self._lanes.pop(lane.writer_id, None)
 
-    async def pump(self) -> bool:
-        """One round: connect if need be, send what there is. True if anything was sent."""
+    async def pump(self) -> int:
+        """One round: connect if need be, send what there is. Bytes of records that were sent."""
         if self._call is None and not await self._connect():
-            return False
+            return 0
+        sent = 0
         try:
             await self._resume_new()
-            sent = False
             while request := self._collect():
                 await self._call.write(request)
-                sent = True
+                sent += sum(len(batch.data) for batch in request.batches)
             if time.monotonic() - self._said_live > _LIVE_S:
                 self._said_live = time.monotonic()
                 live = [w for w, lane in self._lanes.items() if not lane.is_over()]
@@ -72,7 +72,7 @@ class Sender:
             return sent
         except (aio.AioRpcError, asyncio.InvalidStateError, aio.UsageError) as error:
             await self._lose_connection(error)
-            return False
+            return sent
 
     async def close(self) -> None:
         """End the connection."""
