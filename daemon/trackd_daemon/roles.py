@@ -343,6 +343,7 @@ class Daemon:
             raise ConfigurationError(f"{NO_HUB} ({error})") from error
         try:
             places.private_directory(self.where.store)
+            process.keep_freed_memory()
             return EmbeddedStore.open(self.where.store)
         except StoreError as error:
             raise ConfigurationError(f"cannot open the store in {self.where.store}: {error}") from error
