@@ -28,8 +28,8 @@ from trackd_daemon.store.series import KINDS, PART_FILES, ROLLUPS, Series
 
 log = logging.getLogger(__name__)
 
-SEAL_POINTS: Final = 2_000_000
-"""A hot file is sealed at this size: about 90 MB to sort, what does not fit goes through the temp directory."""
+SEAL_POINTS: Final = 1_500_000
+"""A hot file is sealed at this size: about 66 MB to sort, what does not fit goes through the temp directory."""
 QUIET_S: Final = 2.0
 QUIET_POINTS: Final = 200_000
 """Without new points for QUIET_S, a hot file with at least this many points is sealed: a flood has priority over

@@ -22,7 +22,7 @@ from trackd_daemon.store.series import Series
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
-DEFAULT_MEMORY_LIMIT_BYTES: Final = 88 * limits.MIB
+DEFAULT_MEMORY_LIMIT_BYTES: Final = 96 * limits.MIB
 _TOUCH_WRITE_US: Final = 5_000_000
 
 
