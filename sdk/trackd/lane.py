@@ -62,11 +62,23 @@ class Watermarks(NamedTuple):
 class _Shape:
     """What is known of rows with the same keys in the same order."""
 
-    __slots__ = ("latest", "must_convert")
+    __slots__ = ("encode", "latest", "must_convert")
 
-    def __init__(self, must_convert: bool) -> None:
+    def __init__(self, must_convert: bool, encode: Callable[[Any], bytes]) -> None:
         self.must_convert = must_convert
+        self.encode = encode
         self.latest = b""
+
+
+def _new_shape(keys: tuple[Any, ...], data: Mapping[str, Any]) -> _Shape:
+    if type(data) is not dict or not all(type(key) is str for key in keys):
+        return _Shape(True, _encode)
+    others = set(map(type, data.values())) - values.SCALARS
+    if not others:
+        return _Shape(False, _encode)
+    # Tensors: the encoder itself asks each for its number, in two thirds of the time of converting the row first.
+    item = values.own_item(others)
+    return _Shape(item is None, msgspec.msgpack.Encoder(enc_hook=item).encode)
 
 
 def now_us() -> int:
@@ -185,7 +197,7 @@ class Lane:
                 if step >= x:  # automatic rows go on from here, at absolute steps
                     x, kind = step + 1 if commit else step, _ROW
             try:
-                payload = _encode((at_kind, (_ANCHOR_NS + _monotonic_ns()) // 1000, at, data))
+                payload = shape.encode((at_kind, (_ANCHOR_NS + _monotonic_ns()) // 1000, at, data))
             except (TypeError, ValueError, OverflowError, RecursionError):
                 payload = self._encode_converted(at_kind, at, shape, data)
             length = len(payload)
@@ -320,8 +332,7 @@ class Lane:
         if len(self._shapes) >= _MAX_SHAPES:
             self._latest_flat |= _merged([shape.latest for shape in self._shapes.values()])
             self._shapes.clear()
-        plain = type(data) is dict and values.SCALARS.issuperset(map(type, data.values()))
-        shape = self._shapes[keys] = _Shape(not (plain and all(type(key) is str for key in keys)))
+        shape = self._shapes[keys] = _new_shape(keys, data)
         return shape
 
     def _encode_converted(self, kind: int, x: int, shape: _Shape, data: Mapping[str, Any]) -> bytes:

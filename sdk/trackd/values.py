@@ -8,6 +8,7 @@ type.
 import datetime
 import enum
 import math
+import types
 import warnings
 from collections.abc import Callable, Mapping, Set
 from typing import Any, Final
@@ -203,3 +204,15 @@ class _QuickConverters(dict[type, Converter]):
 
 
 _QUICK: Final = _QuickConverters()
+
+
+def own_item(kinds: Set[type]) -> Converter | None:
+    """`torch.Tensor.item` for tensors, so to speak: the method that makes a number of values of these types.
+
+    None unless it is one method for all of them and refuses values of any other type.
+    """
+    found = {_QUICK[kind] for kind in kinds}
+    if len(found) != 1:
+        return None
+    (method,) = found
+    return method if type(method) is types.MethodDescriptorType and method.__name__ == "item" else None

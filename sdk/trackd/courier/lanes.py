@@ -16,7 +16,6 @@ from trackd.courier.tail import Item, Position, Tail
 
 WINDOW_BYTES: Final = 4 * limits.MIB
 BATCH_BYTES: Final = 512 * limits.KIB
-_PREPARE_AT_BYTES: Final = 64 * limits.KIB
 _FAST_S: Final = 5.0
 """Chunks that are filled in less time are followed by larger ones."""
 
@@ -112,9 +111,6 @@ class SpoolLane:
         """Make the next chunk ready before the trainer needs it."""
         following = self.word(spool.ROLLS)  # chunks are numbered from 0
         if self._prepared >= following or self.is_over() or not self.has_files:
-            return
-        here = self.tail.position
-        if following == 1 and here.offset < _PREPARE_AT_BYTES:
             return
         try:
             current = (self.path.parent / spool.chunk_name(self.path.stem, following - 1)).stat().st_size
