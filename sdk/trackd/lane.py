@@ -103,6 +103,7 @@ class Lane:
         "_chunk_size",
         "_closed",
         "_directory",
+        "_filler",
         "_full_until",
         "_head",
         "_is_making_nested",
@@ -353,8 +354,8 @@ class Lane:
             payload = parts[-1]
         memory, limit, offset, seq, _, crc, _ = self._state
         end = offset + _FRAME_BYTES + len(payload)
-        if end > limit:
-            if not self._roll():
+        while end > limit:  # more than once for a record that needs a larger chunk than the next one
+            if not self._widen(end) and not self._roll():
                 self._drop(x, kind)
                 return
             memory, limit, offset, seq, _, crc, _ = self._state
@@ -379,13 +380,24 @@ class Lane:
     # -- chunks ------------------------------------------------------------------------------------------------------
 
     def _map(self, number: int) -> tuple[mmap.mmap, int]:
-        """A chunk, and where its records must end (behind that there is room for an END mark)."""
+        """A chunk, and where its records must end for now (behind the last there is room for an END mark)."""
         sizes = spool.CHUNK_SIZES
-        memory, prepared = files.map_chunk(self._directory, self.writer_id, number, sizes[self._chunk_size])
+        memory, filler = files.map_chunk(self._directory, self.writer_id, number, sizes[self._chunk_size])
         words = self._words
         words[spool.ROLLS] = number + 1
-        words[spool.UNPREPARED] += not prepared
-        return memory, len(memory) - _FRAME_BYTES
+        words[spool.UNPREPARED] += filler is not None
+        self._filler = filler
+        limit = len(memory) - _FRAME_BYTES
+        return memory, limit if filler is None else min(limit, filler.advance(spool.CHUNK_HEADER.size + 1))
+
+    def _widen(self, end: int) -> bool:
+        """Let records of this chunk end at `end`, if there is room in it."""
+        memory, _, offset, seq, x, crc, kind = self._state
+        filler, room = self._filler, len(memory) - _FRAME_BYTES
+        if filler is None or end > room:
+            return False
+        self._state = (memory, min(room, filler.advance(end)), offset, seq, x, crc, kind)
+        return True
 
     def _roll(self) -> bool:
         """Go on in the next chunk, declaring an open loss first. False: there is no space."""
@@ -422,6 +434,7 @@ class Lane:
             words[spool.LOSS_FIRST] = seq + 1
         words[spool.LOSS_COUNT] = seq + 2 - words[spool.LOSS_FIRST]
         # No room from now on, for small records either: the next one must first declare this loss, in a new chunk.
+        self._filler = None
         self._state = (memory, 0, offset, seq + 1, x, crc, kind)
         words[spool.ASSIGNED] = seq + 1
 

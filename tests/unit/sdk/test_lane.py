@@ -165,6 +165,24 @@ def test_a_full_spool_declares_exactly_what_it_dropped_and_goes_on(tmp_path: Pat
     assert rows[-1][3] == {"i": 200}
 
 
+@pytest.mark.parametrize("size", [limits.MAX_RECORD_BYTES - n for n in (0, 40, 60, 64, 100, 128, 200)])
+def test_a_record_as_large_as_the_smallest_chunk_finds_its_place(lane: Lane, tmp_path: Path, size: int) -> None:
+    lane._rolled -= 60.0  # not in a hurry: the next chunk would be a small one
+    lane.row({"a": 1})
+    lane.row({"text": "q" * (size - 30)})
+    lane.row({"a": 2})
+    rows = read_rows(tmp_path, lane.writer_id)
+    assert [row.get("a") for _, row in rows if "a" in row] == [1, 2]
+    assert sum(len(row["text"]) > 1000 for _, row in rows if "text" in row) == 1
+
+
+def test_rows_of_every_size_stand_where_the_zeros_ahead_of_them_end(lane: Lane, tmp_path: Path) -> None:
+    sizes = [1, 100, 5_000, 100_000, 262_000, 262_144, 300_000, 900_000, 7] * 5
+    for size in sizes:
+        lane.row({"text": "q" * size})
+    assert [len(row["text"]) for _, row in read_rows(tmp_path, lane.writer_id)] == sizes
+
+
 def test_log_from_signal_handlers_neither_hangs_nor_loses(lane: Lane, tmp_path: Path) -> None:
     """T23: a handler that interrupts log() anywhere writes through the second lane."""
     fired = 0
