@@ -11,7 +11,7 @@ from typing import Final
 from trackd_proto import spool, version
 
 _ZEROS: Final = bytes(64 * 1024)
-_WINDOW_BYTES: Final = 256 * 1024
+_WINDOW_BYTES: Final = 64 * 1024
 
 
 class NoSpaceError(OSError):
