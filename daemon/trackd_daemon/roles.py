@@ -32,6 +32,7 @@ from trackd_daemon.upload.remote import RemoteHub
 from trackd_daemon.upload.route import Route
 from trackd_daemon.wal import files, log, quota, reader, recovery
 from trackd_daemon.wal.state import Position
+from trackd_daemon.wal.writer import SEGMENT_BYTES, Progress
 
 if TYPE_CHECKING:
     from trackd_daemon.http.server import HttpServer
@@ -62,7 +63,7 @@ class Options:
     """HOST:PORT for gRPC of a hub, besides the unix socket."""
     is_spawned: bool = False
     """Started by a client rather than by hand: it leaves when nobody has needed it for long."""
-    segment_bytes: int = log.SEGMENT_BYTES
+    segment_bytes: int = SEGMENT_BYTES
 
 
 @dataclass
@@ -184,7 +185,7 @@ class Daemon:
             self._ledger.restore(writer.writer_id, writer.received, writer.acked, owner)
         loop = asyncio.get_running_loop()
 
-        def notify(progress: log.Progress) -> None:
+        def notify(progress: Progress) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closing
                 loop.call_soon_threadsafe(self._on_progress, progress)
 
@@ -237,7 +238,7 @@ class Daemon:
         path = self.options.settings.upstream_cookie
         return instance.read_cookie(Path(path)) if path else self._cookie
 
-    def _on_progress(self, progress: log.Progress) -> None:
+    def _on_progress(self, progress: Progress) -> None:
         """The log has got on."""
         self._full_reason = progress.full_reason
         self._sessions.changed(self._ledger.advance(progress.received, progress.durable, {}))
@@ -475,7 +476,7 @@ class Daemon:
         return statuses
 
     def _status(self) -> ingest_pb2.StatusReply:
-        wal_bytes = self._wal.bytes if self._wal is not None else 0
+        wal_bytes = self._wal.size_bytes if self._wal is not None else 0
         return ingest_pb2.StatusReply(
             version=VERSION,
             epoch=self.epoch,

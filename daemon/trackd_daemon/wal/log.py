@@ -1,4 +1,4 @@
-"""The write-ahead log at work: one thread that compresses, appends, syncs, rolls and removes segments.
+"""The write-ahead log at work: one thread that takes what was handed in and decides when to append and when to sync.
 
 One thread for all of it, so that there is no order of events to get wrong: while it syncs, batches queue up (bounded by
 the caller, who counts what it has handed in) and go to the disk together, which is the group commit.
@@ -6,69 +6,26 @@ the caller, who counts what it has handed in) and go to the disk together, which
 Who hands in batches learns from `Progress` what has become of them.
 """
 
-import errno
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from trackd_proto import segment
-from trackd_proto.compress import Compressor
 from trackd_proto.limits import MIB
-from trackd_proto.local import places
 from trackd_proto.v1 import ingest_pb2
 
-from trackd_daemon.wal import files, frames
+from trackd_daemon.wal import files
 from trackd_daemon.wal.quota import Quota
 from trackd_daemon.wal.recovery import Recovered
 from trackd_daemon.wal.state import Position
+from trackd_daemon.wal.writer import SEGMENT_BYTES, LogWriter, Progress
 
-SEGMENT_BYTES: Final = 64 * MIB
-_UNSYNCED_BYTES: Final = 8 * MIB
 _APPEND_BYTES: Final = 4 * MIB
-_FAST_SYNC_S: Final = 0.02
-_SLOW_SYNC_DELAY_S: Final = 0.2
 _RETRY_S: Final = 1.0
 _ACK_DELAY_S: Final = 1.0
 """An ack is no news for the sender: it may wait for data to be synced with, or for this long."""
-_CHECK_DISK_S: Final = 5.0
-_SMALL_BYTES: Final = 128
-_RESERVE_BYTES: Final = 1 * MIB
-_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@dataclass(slots=True)
-class Progress:
-    """What happened in the log since the last one."""
-
-    received: dict[bytes, int] = field(default_factory=dict)
-    """Highest seq appended, by writer."""
-    durable: dict[bytes, int] = field(default_factory=dict)
-    """Highest seq synced, by writer."""
-    acked: dict[bytes, int] = field(default_factory=dict)
-    """Acks that a synced frame holds now."""
-    taken_bytes: int = 0
-    """Of the batches handed in: no longer waiting in memory."""
-    durable_end: Position | None = None
-    """What lies before it may be read and sent."""
-    full_reason: str = ""
-    """Why nothing can be appended at the moment."""
-
-
-@dataclass(slots=True)
-class _Unsynced:
-    """A frame that the disk may still lose."""
-
-    frame_type: int
-    payload: bytes
-    writer_id: bytes = b""
-    first_seq: int = 0
-    last_seq: int = 0
-    acks: Mapping[bytes, int] = field(default_factory=dict)
 
 
 class Wal:
@@ -85,24 +42,8 @@ class Wal:
         disk: files.Disk | None = None,
     ) -> None:
         """`notify` is called in the log's thread and must only pass the progress on."""
-        self.directory = directory
-        self._state = recovered.state
-        self._next_segment = recovered.next_segment
-        self._next_lsn = recovered.next_lsn
+        self._writer = LogWriter(directory, recovered, quota=quota, segment_bytes=segment_bytes, disk=disk)
         self._notify = notify
-        self._quota = quota or Quota()
-        self._segment_bytes = segment_bytes
-        self._disk: files.Disk = disk or files.RealDisk()
-        self._uuid = os.urandom(16)
-        self._compress = Compressor().compress
-        self._file: files.SegmentFile | None = None
-        self._unsynced: list[_Unsynced] = []
-        self._unsynced_bytes = 0
-        self._dirty_since: float | None = None
-        self._last_sync_s = 0.0
-        self._checked_disk_s = 0.0
-        self._full_reason = ""
-        self._progress = Progress()
         self._wake = threading.Condition()
         self._queue: deque[ingest_pb2.Batch] = deque()
         self._acks: dict[bytes, int] = {}
@@ -113,22 +54,35 @@ class Wal:
         self._must_sync = False
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="trackd-wal", daemon=True)
-        self.segments: tuple[int, ...] = tuple(self._state.segments)
-        """Numbers of the existing segments, ascending; replaced as a whole, so any thread may read it."""
-        self.bytes = self._state.bytes
+
+    @property
+    def directory(self) -> Path:
+        """Where the segments stand."""
+        return self._writer.directory
+
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """Numbers of the existing segments, ascending."""
+        return self._writer.segments
+
+    @property
+    def size_bytes(self) -> int:
         """Of all segments."""
+        return self._writer.size_bytes
+
+    @property
+    def quota_bytes(self) -> int:
+        """Most that the log may take."""
+        return self._writer.quota_bytes
 
     def start(self) -> Position:
         """Open a new segment behind what was recovered and start the thread. Raises OSError.
 
         Returns the end of the durable log.
         """
-        places.private_directory(self.directory)
-        self._make_reserve()
-        self._roll()
+        end = self._writer.start()
         self._thread.start()
-        assert self._file is not None
-        return Position(self._file.number, self._file.size)
+        return end
 
     def append(self, batches: Sequence[ingest_pb2.Batch]) -> None:
         """Hand in batches, in order per writer. They belong to the log from now on."""
@@ -143,7 +97,7 @@ class Wal:
                 self._acks_since = time.monotonic()
             for writer_id, seq in acks.items():
                 self._acks[writer_id] = max(seq, self._acks.get(writer_id, 0))
-            if self._full_reason:
+            if self._writer.full_reason:
                 self._drop_committed()
             self._wake.notify()
 
@@ -154,17 +108,11 @@ class Wal:
             self._dropped_bytes += sum(len(b.data) for b in self._queue) - sum(len(b.data) for b in kept)
             self._queue = deque(kept)
 
-    @property
-    def quota_bytes(self) -> int:
-        """Most that the log may take."""
-        status = os.statvfs(self.directory)
-        return self._quota.limit(status.f_blocks * status.f_frsize)
-
     def sync(self, timeout_s: float) -> bool:
         """Wait until everything handed in so far is durable; False if time ran out."""
         deadline = time.monotonic() + timeout_s
         with self._wake:
-            while self._queue or self._acks or self._dirty_since is not None or self._is_writing:
+            while self._queue or self._acks or self._writer.is_dirty or self._is_writing:
                 self._hurried = True
                 self._wake.notify_all()
                 if not self._wake.wait(min(0.05, max(deadline - time.monotonic(), 0))) and time.monotonic() >= deadline:
@@ -186,27 +134,26 @@ class Wal:
             batches, acks, is_closing = self._take()
             try:
                 self._write(batches, acks)
-                if self._dirty_since is not None and (is_closing or self._must_sync or self._sync_delay() <= 0):
-                    self._sync()
+                if self._writer.is_dirty and (is_closing or self._must_sync or self._writer.sync_delay_s() <= 0):
+                    self._writer.sync()
             except OSError as error:
-                self._back_off(error)
+                self._writer.back_off(error)
             self._tell()
             self._is_writing = False
-            if is_closing and (not self._queue or self._full_reason):
+            if is_closing and (not self._queue or self._writer.full_reason):
                 break
-        if self._file is not None:
-            self._file.close()
+        self._writer.close()
 
     def _take(self) -> tuple[list[ingest_pb2.Batch], dict[bytes, int], bool]:
         """Wait for work; the batches that fit into one append, and all acks."""
         with self._wake:
-            while not (self._closing or self._hurried or (self._queue and not self._full_reason)):
+            while not (self._closing or self._hurried or (self._queue and not self._writer.full_reason)):
                 delay = self._delay()
                 if (delay is not None and delay <= 0) or not self._wake.wait(delay):
                     break
             batches: list[ingest_pb2.Batch] = []
             size = 0
-            if self._queue and not self._is_full():
+            if self._queue and not self._writer.is_full():
                 while self._queue and size < _APPEND_BYTES:
                     batches.append(self._queue.popleft())
                     size += len(batches[-1].data)
@@ -218,235 +165,26 @@ class Wal:
     def _delay(self) -> float | None:
         """Seconds until there is something to do without new batches; None: never."""
         delays = []
-        if self._dirty_since is not None:
-            delays.append(self._sync_delay())
+        if self._writer.is_dirty:
+            delays.append(self._writer.sync_delay_s())
         if self._acks:
             delays.append(self._acks_since + _ACK_DELAY_S - time.monotonic())
-        if self._full_reason:
+        if self._writer.full_reason:
             delays.append(_RETRY_S)
         return min(delays, default=None)
 
-    def _sync_delay(self) -> float:
-        """Seconds until the next sync: none if the disk is fast, else up to 200 ms after the first dirty byte."""
-        if self._last_sync_s < _FAST_SYNC_S or self._unsynced_bytes >= _UNSYNCED_BYTES:
-            return 0.0
-        assert self._dirty_since is not None
-        # Twice the last sync: a disk that needs 30 ms is not made to wait 200.
-        return self._dirty_since + min(2 * self._last_sync_s, _SLOW_SYNC_DELAY_S) - time.monotonic()
-
-    def _is_full(self) -> bool:
-        now = time.monotonic()
-        if self._full_reason or now - self._checked_disk_s >= _CHECK_DISK_S:
-            self._checked_disk_s = now
-            status = os.statvfs(self.directory)
-            free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
-        else:
-            free, total = 1 << 62, 1 << 62
-            if not self._quota.quota_bytes:
-                return False
-        self._full_reason = self._quota.reason_full(self._state.bytes, free, total)
-        return bool(self._full_reason)
-
     def _write(self, batches: list[ingest_pb2.Batch], acks: dict[bytes, int]) -> None:
-        """Append control and data frames in one write; on failure everything is queued again."""
-        new: list[_Unsynced] = []
-        if acks:
-            new.append(_Unsynced(segment.ACK, frames.encode_acks(acks), acks=acks))
-        new.extend(self._encode(batch) for batch in batches)
-        if not new:
-            return
         try:
-            if self._file is None or self._file.broken:
-                self._start_anew()
-            elif self._file.size >= self._segment_bytes:
-                self._sync()
-                self._roll()
-            self._append(new)
+            self._writer.write(batches, acks)
         except OSError:
             with self._wake:
                 self._queue.extendleft(reversed(batches))
                 self._acks = acks | self._acks
             raise
-        now_us = time.time_ns() // 1000
-        for frame, batch in zip(new[bool(acks) :], batches, strict=True):
-            assert self._file is not None
-            writer = self._state.writer(batch.writer_id, batch.route, batch.project, batch.run_id)
-            self._state.append(self._file.number, writer, frame.last_seq, now_us)
-            self._progress.received[frame.writer_id] = writer.received
-            self._progress.taken_bytes += len(batch.data)
-        self._full_reason = ""
-
-    def _encode(self, batch: ingest_pb2.Batch) -> _Unsynced:
-        """The frame of a batch; compressed here, once for its whole way to the hub."""
-        packed = batch
-        if batch.codec == ingest_pb2.CODEC_NONE and len(batch.data) >= _SMALL_BYTES:
-            packed = ingest_pb2.Batch()
-            packed.MergeFrom(_without_data(batch))
-            packed.codec = ingest_pb2.CODEC_ZSTD
-            packed.raw_bytes = len(batch.data)
-            packed.data = self._compress(batch.data)
-        frame_type = segment.LOSS if batch.loss_reason else segment.DATA
-        last_seq = batch.first_seq + batch.count - 1
-        return _Unsynced(frame_type, packed.SerializeToString(), batch.writer_id, batch.first_seq, last_seq)
-
-    def _append(self, new: list[_Unsynced]) -> None:
-        assert self._file is not None
-        lsn, salt = self._next_lsn, self._file.salt
-        data = b"".join([segment.encode_frame(f.frame_type, lsn + i, f.payload, salt) for i, f in enumerate(new)])
-        try:
-            self._file.append(data, len(new))
-        except OSError as error:
-            if error.errno not in _NO_SPACE and not self._file.broken:
-                self._file.broken = True  # go on in a new file: this one may sit on bad sectors
-            raise
-        self._next_lsn += len(new)
-        self._unsynced += new
-        self._unsynced_bytes += len(data)
-        self._dirty_since = self._dirty_since or time.monotonic()
-        self._account()
-
-    def _sync(self) -> None:
-        """Make everything appended durable. On an error the frames are written again into a new segment."""
-        assert self._file is not None
-        started = time.monotonic()
-        if self._file.broken:
-            self._start_anew()
-        else:
-            try:
-                self._file.sync()
-            except OSError:
-                self._start_anew()
-        self._last_sync_s = time.monotonic() - started
-        self._settle()
-
-    def _settle(self) -> None:
-        """Everything unsynced has become durable."""
-        assert self._file is not None
-        for frame in self._unsynced:
-            if frame.writer_id:
-                self._progress.durable[frame.writer_id] = frame.last_seq
-            for writer_id, seq in frame.acks.items():
-                self._progress.acked[writer_id] = seq
-        had_acks = any(frame.acks for frame in self._unsynced)
-        self._unsynced.clear()
-        self._unsynced_bytes = 0
-        self._dirty_since = None
-        self._progress.durable_end = Position(self._file.number, self._file.size)
-        if had_acks:
-            self._state.acknowledge(self._progress.acked.items())
-            self._collect()
-
-    def _roll(self) -> None:
-        """Seal the current segment (which is synced) and begin the next one with a checkpoint."""
-        if self._file is not None and not self._file.broken:
-            seal = segment.encode_seal(self._next_lsn, self._file.frames, self._file.salt)
-            self._file.append(seal, 1)
-            self._next_lsn += 1
-            self._account()
-            self._file.sync()
-        self._open_next()
-
-    def _open_next(self) -> None:
-        now_ns = time.time_ns()
-        number = self._next_segment
-        file = files.SegmentFile(
-            self._disk, self.directory, number, base_lsn=self._next_lsn, wal_uuid=self._uuid, now_ns=now_ns
-        )
-        try:
-            payload = frames.encode_checkpoints(self._state.checkpoint(now_ns // 1000))
-            file.append(segment.encode_frame(segment.CKPT, self._next_lsn, payload, file.salt), 1)
-            file.sync()
-            self._disk.sync_directory(self.directory)
-        except OSError:
-            file.close()
-            self._disk.unlink(file.path)
-            raise
-        self._next_lsn += 1
-        self._next_segment += 1
-        if self._file is not None:
-            self._file.close()
-        self._file = file
-        self._account()
-        self._collect()
-
-    def _start_anew(self) -> None:
-        """Go on in a new segment after an error, rewriting what the old one may have lost."""
-        lost = list(self._unsynced)
-        for frame in lost:
-            if frame.writer_id:
-                self._state.roll_back(frame.writer_id, frame.first_seq - 1)
-        self._open_next()
-        assert self._file is not None
-        if not lost:
-            return
-        self._unsynced.clear()
-        self._unsynced_bytes = 0
-        try:
-            self._append(lost)
-        except OSError:
-            self._unsynced = lost
-            self._file.broken = True
-            raise
-        for frame in lost:
-            if frame.writer_id:
-                writer = self._state.writers[frame.writer_id]
-                self._state.append(self._file.number, writer, frame.last_seq, writer.active_us)
-        self._file.sync()
-
-    def _collect(self) -> None:
-        """Remove the segments whose records are all committed, as synced frames in later segments say."""
-        assert self._file is not None
-        for number in self._state.collectable(self._file.number):
-            try:
-                self._disk.unlink(files.path_of(self.directory, number))
-            except OSError:
-                continue  # tried again at the next collection
-            del self._state.segments[number]
-        self._account()
-
-    def _account(self) -> None:
-        if self._file is not None:
-            self._state.segments[self._file.number] = self._file.size
-        self.segments = tuple(self._state.segments)
-        self.bytes = self._state.bytes
-
-    def _back_off(self, error: OSError) -> None:
-        """Nothing could be written: remember why, free the reserve for control frames, and try again later."""
-        self._full_reason = f"cannot write to {self.directory}: {error.strerror or error}"
-        if error.errno in _NO_SPACE:
-            self._reserve.unlink(missing_ok=True)
-
-    @property
-    def _reserve(self) -> Path:
-        return self.directory / "reserve"
-
-    def _make_reserve(self) -> None:
-        """Space that acks can take on a full disk, so that space can be freed again."""
-        try:
-            descriptor = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                os.posix_fallocate(descriptor, 0, _RESERVE_BYTES)
-            finally:
-                os.close(descriptor)
-        except (OSError, AttributeError):
-            self._reserve.unlink(missing_ok=True)
 
     def _tell(self) -> None:
-        progress, self._progress = self._progress, Progress()
-        progress.full_reason = self._full_reason
+        progress = self._writer.take_progress()
         with self._wake:
             progress.taken_bytes += self._dropped_bytes
             self._dropped_bytes = 0
         self._notify(progress)
-
-
-def _without_data(batch: ingest_pb2.Batch) -> ingest_pb2.Batch:
-    return ingest_pb2.Batch(
-        writer_id=batch.writer_id,
-        first_seq=batch.first_seq,
-        count=batch.count,
-        loss_reason=batch.loss_reason,
-        route=batch.route,
-        project=batch.project,
-        run_id=batch.run_id,
-    )

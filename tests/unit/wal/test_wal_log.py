@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from trackd_daemon.wal import files, recovery
-from trackd_daemon.wal.log import Progress, Wal
+from trackd_daemon.wal.log import Wal
 from trackd_daemon.wal.quota import Quota
 from trackd_daemon.wal.reader import RouteReader
 from trackd_daemon.wal.state import Position
+from trackd_daemon.wal.writer import Progress
 from trackd_proto import segment
 from trackd_proto.compress import Decompressor
 from trackd_proto.segment import UnsupportedVersion
