@@ -12,9 +12,9 @@ import tenacity
 from trackd_proto.limits import MIB
 from trackd_proto.v1 import ingest_pb2
 
-from trackd_daemon.ingest.marks import Ledger, Marks
-from trackd_daemon.upload.delivery import Delivery, Hole
+from trackd_daemon.ingest.marks import Ledger
 from trackd_daemon.upload.hop import Answer, Hop, HopRefusedError, HopUnreachableError, Source
+from trackd_daemon.upload.outbox import Outbox
 from trackd_daemon.wal.state import Position
 
 _REQUEST_BYTES: Final = 2 * MIB
@@ -45,14 +45,12 @@ class Route:
         self._ledger = ledger
         self._on_committed = on_committed
         self._on_notice = on_notice
-        self._overflow = overflow
-        self._delivery = Delivery()
+        self._outbox = Outbox(name, ledger, overflow)
         self._source = source
         self._durable_end = Position(0, 0)
         self._has_news = asyncio.Event()
         self._hurry = asyncio.Event()
         self._live: set[bytes] = set()
-        self._must_rewind = False
         self._failures = 0
         """Connections that broke since something was committed."""
         self._task: asyncio.Task[None] | None = None
@@ -117,11 +115,8 @@ class Route:
                 await self._exchange()
 
     async def _connect(self) -> None:
-        writers = [w for w, m in self._ledger.writers.items() if m.route == self.name and m.committed < m.accepted]
-        expected = await self._hop.open(writers)
-        self._delivery.connected(expected)
-        self._on_committed({w: seq - 1 for w, seq in expected.items() if seq - 1 > self._ledger.marks(w).committed})
-        self._must_rewind = True
+        expected = await self._hop.open(self._outbox.waiting())
+        self._on_committed(self._outbox.connected(expected))
         self.state, self.reason = self._hop.state, ""
         self.last_contact_us = time.time_ns() / 1000
         self._has_news.set()
@@ -167,77 +162,24 @@ class Route:
             if self._live:
                 live, self._live = self._live, set()
                 await self._hop.alive(list(live))
-            while self._delivery.has_room() and await self._send_one():
+            while self._outbox.has_room() and await self._send_one():
                 pass
 
     async def _send_one(self) -> bool:
         """Send the next request; False if there is nothing to send."""
-        if self._must_rewind:
-            self._must_rewind = False
+        if self._outbox.must_rewind:
+            self._outbox.must_rewind = False
             self._source.rewind()
         end = self._durable_end
         if end.segment_no == 0:
             return False  # nothing is known to be durable yet
-        marks = {
-            w: m.durable for w, m in self._ledger.writers.items() if m.route == self.name and m.committed < m.durable
-        }
+        owed = self._outbox.owed()
         batches, at_end = await asyncio.to_thread(self._source.read, end, _REQUEST_BYTES)
-        if self._must_rewind:
+        if self._outbox.must_rewind:
             return True  # a gap came meanwhile
-        outgoing: list[ingest_pb2.Batch] = []
-        for batch in batches:
-            default = self._ledger.marks(batch.writer_id).committed + 1
-            is_wanted, hole = self._delivery.admit(batch.writer_id, batch.first_seq, batch.count, default)
-            if hole is not None:
-                outgoing.append(self._loss(batch.writer_id, hole))
-            if is_wanted:
-                outgoing.append(batch)
-        if at_end:
-            outgoing += self._missing_tails(marks)
-            outgoing += self._passed_through()
-        if outgoing:
-            tops = {batch.writer_id: batch.first_seq + batch.count - 1 for batch in outgoing}
-            self._delivery.sent(tops, sum(len(batch.data) for batch in outgoing))
+        if outgoing := self._outbox.compose(batches, owed, at_end=at_end):
             await self._hop.send(outgoing)
         return not at_end
-
-    def _passed_through(self) -> list[ingest_pb2.Batch]:
-        """On a full disk: what follows the log, straight from memory. What the hub commits is safe without our log."""
-        passed = []
-        for batch in self._overflow():
-            default = self._ledger.marks(batch.writer_id).committed + 1
-            # Records in between are in the log and not durable yet: no hole, only too early.
-            if batch.first_seq <= self._delivery.next_seq(batch.writer_id, default):
-                is_wanted, _ = self._delivery.admit(batch.writer_id, batch.first_seq, batch.count, default)
-                passed += [batch] if is_wanted else []
-        return passed
-
-    def _missing_tails(self, durable: Mapping[bytes, int]) -> list[ingest_pb2.Batch]:
-        """Losses at the end of a writer's stream: the log was read to its end and did not hold them."""
-        losses = []
-        for writer_id, seq in durable.items():
-            hole = self._delivery.missing_tail(writer_id, seq, self._ledger.marks(writer_id).committed + 1)
-            if hole is not None:
-                losses.append(self._loss(writer_id, hole))
-        return losses
-
-    def _loss(self, writer_id: bytes, hole: Hole) -> ingest_pb2.Batch:
-        marks: Marks = self._ledger.marks(writer_id)
-        # What was committed once and is asked for again was lost by the hub, not by this log.
-        reason = "restored" if hole.first_seq <= marks.committed else "damaged"
-        self._ledger.lost_records += hole.records
-        _logger.error(
-            "route %s: %d records of writer %s are lost (%s)", self.name, hole.records, writer_id.hex(), reason
-        )
-        return ingest_pb2.Batch(
-            writer_id=writer_id,
-            first_seq=hole.first_seq,
-            count=hole.records,
-            loss_reason=reason,
-            route=self.name,
-            project=marks.project,
-            run_id=marks.run_id,
-        )
 
     async def _receive(self) -> None:
         async for answer in self._hop.answers():
@@ -245,13 +187,9 @@ class Route:
 
     def _take(self, answer: Answer) -> None:
         self.last_contact_us = time.time_ns() / 1000
-        news = {w: seq for w, seq in answer.committed.items() if self._delivery.committed(w, seq)}
-        if news:
+        if news := self._outbox.take(answer):
             self._failures = 0
             self._on_committed(news)
-        for writer_id, expected in answer.gaps.items():
-            if self._delivery.gap(writer_id, expected):
-                self._must_rewind = True
         for notice in answer.notices:
             self._on_notice(notice)
         self._has_news.set()
