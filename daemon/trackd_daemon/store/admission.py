@@ -6,6 +6,7 @@ kind of record. What a batch means is decided once, against the slowest store; e
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from trackd_daemon.model import Batch
 
@@ -84,3 +85,25 @@ def by_writer(batches: Sequence[Batch]) -> list[list[Batch]]:
     for batch in batches:
         groups.setdefault(batch.writer_id, []).append(batch)
     return list(groups.values())
+
+
+@dataclass(slots=True)
+class Piece:
+    """Records [first_seq, next_seq) of one batch, and which stores still need them."""
+
+    batch: Batch
+    first_seq: int
+    next_seq: int
+    for_catalog: bool
+    for_series: bool
+
+
+def pieces(take: Take, position: Position) -> list[Piece]:
+    """Cut a take where one store is ahead of the other."""
+    cuts = sorted({take.first_seq, take.next_seq, *(
+        seq for seq in (position.catalog, position.series) if take.first_seq < seq < take.next_seq
+    )})  # fmt: skip
+    return [
+        Piece(take.batch, first, after, first >= position.catalog, first >= position.series)
+        for first, after in pairwise(cuts)
+    ]

@@ -6,15 +6,13 @@ its own `next_seq` what it has, so that the next attempt gives each exactly what
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 from trackd_proto import records
 
 from trackd_daemon.errors import StoreError
 from trackd_daemon.model import Batch, Outcome
 from trackd_daemon.store import admission, decode, tables
-from trackd_daemon.store.admission import Plan, Position, Take
+from trackd_daemon.store.admission import Piece, Plan, Position
 from trackd_daemon.store.catalog import Catalog
 from trackd_daemon.store.catalog_write import STREAMS, CatalogCache, CatalogTransaction, Touch, Writer
 from trackd_daemon.store.columns import PointsBuilder
@@ -22,17 +20,6 @@ from trackd_daemon.store.decode import Decoded, Raw
 from trackd_daemon.store.series import Series
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Piece:
-    """Records [first_seq, next_seq) of one batch, and which stores still need them."""
-
-    batch: Batch
-    first_seq: int
-    next_seq: int
-    for_catalog: bool
-    for_series: bool
 
 
 class Ingest:
@@ -155,7 +142,7 @@ class Ingest:
         is_raw: bool,
     ) -> None:
         for take in plan.takes:
-            for piece in _pieces(take, plan.position):
+            for piece in admission.pieces(take, plan.position):
                 writer = transaction.writer(plan.writer_id)
                 if piece.batch.loss_reason:
                     writer = writer or transaction.begin_writer(
@@ -182,18 +169,7 @@ class Ingest:
                     applied[writer.writer_no] = piece.next_seq
 
 
-def _pieces(take: Take, position: Position) -> list[_Piece]:
-    """Cut a take where one store is ahead of the other."""
-    cuts = sorted({take.first_seq, take.next_seq, *(
-        seq for seq in (position.catalog, position.series) if take.first_seq < seq < take.next_seq
-    )})  # fmt: skip
-    return [
-        _Piece(take.batch, first, after, first >= position.catalog, first >= position.series)
-        for first, after in pairwise(cuts)
-    ]
-
-
-def _decode(piece: _Piece, crc32: int, *, is_raw: bool) -> Decoded:
+def _decode(piece: Piece, crc32: int, *, is_raw: bool) -> Decoded:
     batch, count = piece.batch, piece.next_seq - piece.first_seq
     data = batch.data
     if count != batch.count:
