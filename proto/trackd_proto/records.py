@@ -28,7 +28,7 @@ The first record of every writer is START: it says which run and attempt the wri
 one run are ordered by the order key (attempt start, time_us, writer_id, seq), whatever order they arrive in.
 """
 
-from typing import Final
+from typing import Any, Final
 
 ROW: Final = 1
 """A history row at an explicit step. body = {key: value}."""
@@ -43,8 +43,10 @@ START: Final = 3
   "writer": {"role": "main" | "nested" | "fork" | "courier" | "sampler", "pid": int, "host": str,
              "parent": str (hex) | nil},
   "name": str, "notes": str | nil, "tags": [str], "group": str | nil, "job_type": str | nil,
-  "created_us": int, "sdk": str, "python": str, "program": str | nil, "user": str, "resume": str | nil}
-Only the main writer's START carries name, notes, tags, group, job_type; others leave them out."""
+  "created_us": int, "sdk": str, "python": str, "program": str | nil, "user": str, "resume": str | nil,
+  "is_name_generated": bool}
+Only the main writer's START carries name, is_name_generated, notes, tags, group, job_type; others leave them out.
+A generated name only counts while nobody gave one; of several the earliest."""
 
 CONFIG: Final = 4
 """Config values. body = {key: value}; top-level keys replace. Last writer wins by order key, key by key."""
@@ -79,3 +81,15 @@ def tagged_int(value: int) -> dict[str, list[str]]:
 def tagged_repr(text: str) -> dict[str, list[str]]:
     """A value that could not be stored, as text."""
     return {TAG: ["repr", text]}
+
+
+def restore(value: Any) -> Any:
+    """The value with the tagged maps as what they mean."""
+    if isinstance(value, dict):
+        if len(value) == 1 and TAG in value:
+            kind, text = value[TAG]
+            return int(text) if kind == "int" else text
+        return {key: restore(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [restore(item) for item in value]
+    return value

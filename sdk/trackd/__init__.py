@@ -18,7 +18,7 @@ from trackd.arguments import Settings
 from trackd.config import Config
 from trackd.current import PreInit
 from trackd.current import log as log
-from trackd.errors import ConfigError, Error, UnsupportedPlatformError, UsageError
+from trackd.errors import ConfigError, Error, ResumeError, ResumeUnknownError, UnsupportedPlatformError, UsageError
 from trackd.init import init
 from trackd.run import Run
 from trackd.summary import Summary
@@ -53,6 +53,8 @@ __all__ = [
     "Config",
     "ConfigError",
     "Error",
+    "ResumeError",
+    "ResumeUnknownError",
     "Run",
     "Settings",
     "Summary",

@@ -77,13 +77,7 @@ def resume(value: bool | str | None) -> str | None:
     """The setting that an argument means; True is "auto" and False is none, as in wandb."""
     if value is None or value is False:
         return None
-    text = "auto" if value is True else value
-    if text in ("must", "never", "auto"):
-        messages.warn_once(
-            f'init(resume="{text}") is recorded, but not checked in this version of trackd: a run that exists gets '
-            "another attempt, one that does not is made"
-        )
-    return text
+    return "auto" if value is True else value
 
 
 def reinit(value: bool | str | None) -> str | None:

@@ -13,5 +13,13 @@ class ConfigError(Error):
     """A config value was changed without ``allow_val_change=True``."""
 
 
+class ResumeError(Error):
+    """`init(resume="must")` found no such run, or `init(resume="never")` found one."""
+
+
+class ResumeUnknownError(ResumeError):
+    """Whether the run exists could not be found out: the hub did not answer."""
+
+
 class UnsupportedPlatformError(Error):
     """trackd does not run on this system or this build of Python."""

@@ -20,6 +20,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
     job_type: str = ""
     resume: str = ""
+    is_name_generated: bool = False
     mode: str = "online"
     route: str = "embedded"
     run_dir: str = ""
@@ -65,6 +66,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         if is_main:
             body |= {
                 "name": self.name,
+                "is_name_generated": self.is_name_generated,
                 "notes": self.notes or None,
                 "tags": list(self.tags),
                 "group": self.group or None,

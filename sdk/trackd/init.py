@@ -12,7 +12,7 @@ from trackd_proto import limits
 from trackd_proto import settings as table
 from trackd_proto.settings import Settings
 
-from trackd import arguments, current, exit, messages, naming, notebook, places
+from trackd import arguments, current, exit, messages, naming, notebook, places, resuming
 from trackd.config import DEFAULTS_FILE, defaults_file, from_any
 from trackd.errors import UnsupportedPlatformError
 from trackd.identity import Identity, is_free_threaded
@@ -71,7 +71,10 @@ def init(
         force: no effect: there is no login to force.
         reinit: what happens while a run is open: "return_previous" (default in scripts), "finish_previous"
             (default in notebooks), "create_new". Inside ``with trackd.init()`` the default is the open run.
-        resume: "allow", "must" or "never" when a run with this `id` exists.
+        resume: what to do about a run of this `id` that exists. "allow": go on with it, or begin it; asks nobody.
+            "must", "never": it has to exist, or must not; the hub is asked, for at most 10 seconds (when offline,
+            ``trackd flush`` checks it). "auto" (True): as "allow", and without an `id` go on with the last run of this
+            project and directory that did not end well, under a batch scheduler with the run of the same job.
         resume_from: no effect yet.
         fork_from: no effect yet.
         save_code: no effect yet.
@@ -83,6 +86,8 @@ def init(
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names it and what was expected.
+        ResumeError: `resume` is "must" and there is no such run, or "never" and there is one.
+        ResumeUnknownError: the hub did not tell in time; the message says what to do.
         UnsupportedPlatformError: not Linux or macOS, or a free-threaded Python.
     """
     given = dict(locals())
@@ -133,12 +138,15 @@ def attach(identity: Identity) -> Run:
 
 def _begin(loaded: table.Loaded, values: dict[str, Any], can_change: bool) -> Run:
     settings = loaded.settings
-    identity = _identity(loaded)
     is_current = settings.reinit != "create_new" or not current.runs()
+    identity = _identity(loaded)
     if settings.mode == "disabled":
         run = Run(identity, NullLane(), settings, can_change_config=can_change)
     else:
         instance = places.open_instance(settings.home_path())
+        given = identity.run_id if _usable(loaded, "run_id", naming.id_error) else ""
+        plan = resuming.plan(settings, identity.project, given, instance.home, places.run_base(settings))
+        identity = msgspec.structs.replace(identity, run_id=plan.run_id)
         run_dir = places.make_run_dir(settings, identity.run_id, identity.start_us)
         identity = msgspec.structs.replace(identity, run_dir=str(run_dir), home=str(instance.home))
         session = Session.current(instance, _quota(settings, instance.home))
@@ -146,6 +154,7 @@ def _begin(loaded: table.Loaded, values: dict[str, Any], can_change: bool) -> Ru
         announce = not settings.silent and not in_notebook
         lane = session.lane(identity.target(role="main", announce=announce), identity.start(is_main=True))
         run = Run(identity, lane, settings, can_change_config=can_change)
+        run.go_on(plan)
         exit.install()
         messages.say(f"run {run.name} ({run.path}), files in {run.dir}")
         if in_notebook and not settings.silent and settings.mode == "online":
@@ -162,6 +171,7 @@ def _identity(loaded: table.Loaded) -> Identity:
         project=_usable(loaded, "project", naming.project_error) or naming.default_project(script),
         run_id=_usable(loaded, "run_id", naming.id_error) or naming.new_id(),
         name=settings.name or naming.new_name(),
+        is_name_generated=not settings.name,
         entity=settings.entity,
         notes=settings.notes,
         tags=settings.tags,

@@ -238,6 +238,11 @@ class Lane:
         """The step that the next row gets when none is given."""
         return self._state[4]
 
+    @property
+    def has_ordinals(self) -> bool:
+        """Whether `step` is a row's number in this attempt, and no step that the caller gave or follows from one."""
+        return bool(self._state[6] == _ORDINAL)
+
     def latest(self) -> dict[str, Any]:
         """The last value of every key that this process logged, by dotted path."""
         with self._lock:

@@ -20,8 +20,7 @@ def make_run_dir(settings: Settings, run_id: str, start_us: int) -> Path:
     name = f"run-{stamp}-{run_id}"
     chosen = settings.dir or settings.home
     try:
-        base = Path(chosen).expanduser().absolute() if chosen else Path.cwd()
-        return _make(base / RUNS, name)
+        return _make(_base(settings) / RUNS, name)
     except OSError as error:  # not writable, or the working directory was deleted
         made = _make(_temporary() / f"{RUNS}-{os.geteuid()}", name)
         messages.warn_once(
@@ -29,6 +28,19 @@ def make_run_dir(settings: Settings, run_id: str, start_us: int) -> Path:
             "choose a place with init(dir=...) or TRACKD_DIR"
         )
         return made
+
+
+def run_base(settings: Settings) -> Path:
+    """The directory in which ``trackd-runs/`` is made if it can be; "." if the working directory is gone."""
+    try:
+        return _base(settings)
+    except OSError:
+        return Path()
+
+
+def _base(settings: Settings) -> Path:
+    chosen = settings.dir or settings.home
+    return Path(chosen).expanduser().absolute() if chosen else Path.cwd()
 
 
 def make_temporary() -> str:

@@ -16,6 +16,7 @@ from trackd.ending import Ending
 from trackd.errors import UsageError
 from trackd.identity import Identity
 from trackd.lane import Lane
+from trackd.resuming import Plan
 from trackd.silence import NullLane
 from trackd.summary import Summary
 
@@ -46,6 +47,7 @@ class Run:
         """Whether this process called `init()` for it, so that its end is the run's."""
         self.was_current = False
         self.is_finished = False
+        self._plan = Plan(identity.run_id)
         self.depth = 0
         """How many ``with`` blocks of this run are open."""
         self.url_waited = False
@@ -80,8 +82,18 @@ class Run:
 
     @property
     def step(self) -> int:
-        """The step that the next row without a step gets."""
-        return self._lane.step
+        """The step that the next row without a step gets; in a resumed run as far as is known (`starting_step`)."""
+        return self._lane.step + (self.starting_step if self._lane.has_ordinals else 0)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether this goes on with a run that existed. With resume="allow" nobody was asked: False."""
+        return self._plan.is_resumed
+
+    @property
+    def starting_step(self) -> int:
+        """First step of this attempt as the hub told it (resume="must"); 0 where it was not asked."""
+        return self._plan.starting_step
 
     @property
     def stop_requested(self) -> bool:
@@ -293,6 +305,19 @@ class Run:
         self, fields: dict[str, Any], config: dict[str, Any], explicit: dict[str, Any], deleted: set[str]
     ) -> None:
         """Take over what the process that began the run had recorded."""
+    def go_on(self, plan: Plan) -> None:
+        """Take over what the hub has of the run, which this call's own values then replace."""
+        self._plan = plan
+        facts = plan.facts
+        if not facts:
+            return
+        for name in ("name", "notes", "tags", "group"):
+            is_given = name != "name" or not self._identity.is_name_generated
+            if facts.get(name) and not (is_given and self._fields[name]):
+                self._fields[name] = tuple(facts[name]) if name == "tags" else facts[name]
+        self.config.restore(facts["config"])
+        self.summary.restore_logged(facts["summary"])
+
         self._fields.update(fields)
         self.config.restore(config)
         self.summary.restore(explicit, deleted)

@@ -108,12 +108,16 @@ class Session:
 
 def courier_command(*arguments: str) -> list[str]:
     """argv of a courier process that imports the same packages as this one and nothing from the working directory."""
+    return [sys.executable, "-I", "-c", _BOOT, package_paths(), str(Path(__file__).parent), *arguments]
+
+
+def package_paths() -> str:
+    """Where a process that we start finds the packages that this one has, separated by colons."""
     import trackd_proto  # noqa: PLC0415
 
     package_roots = [Path(__file__).parent.parent, Path(str(trackd_proto.__file__)).parent.parent]
     site = [p for p in sys.path if p.rstrip("/").endswith(("site-packages", "dist-packages"))]
-    path = ":".join(dict.fromkeys([*map(str, package_roots), *site]))
-    return [sys.executable, "-I", "-c", _BOOT, path, str(Path(__file__).parent), *arguments]
+    return ":".join(dict.fromkeys([*map(str, package_roots), *site]))
 
 
 def launch(command: list[str]) -> None:

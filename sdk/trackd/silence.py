@@ -15,6 +15,7 @@ class NullLane:
     refused = 0
     on_refused: Callable[[], None] | None = None
     step = 0
+    has_ordinals = True
 
     def row(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
         """Nothing."""

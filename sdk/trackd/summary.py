@@ -17,7 +17,7 @@ class Summary(MutableMapping[str, Any]):
     stays away until it is set again.
     """
 
-    __slots__ = ("_deleted", "_explicit", "_latest", "_send")
+    __slots__ = ("_before", "_deleted", "_explicit", "_latest", "_send")
 
     def __init__(self, send: Send, latest: Latest) -> None:
         set_ = object.__setattr__
@@ -25,6 +25,7 @@ class Summary(MutableMapping[str, Any]):
         set_(self, "_latest", latest)
         set_(self, "_explicit", {})
         set_(self, "_deleted", set())
+        set_(self, "_before", {})
 
     def __getitem__(self, key: str) -> Any:
         return self._tree()[str(key)]
@@ -80,6 +81,10 @@ class Summary(MutableMapping[str, Any]):
         self._explicit.update(explicit)
         self._deleted.update(deleted)
 
+    def restore_logged(self, tree: Mapping[str, Any]) -> None:
+        """Take the values of the attempts before this one; what is logged or set from now on replaces them."""
+        self._before.update(flatten(tree))
+
     def _write(self, path: tuple[str, ...], value: Any) -> None:
         self._apply([(path, value)])
 
@@ -93,7 +98,7 @@ class Summary(MutableMapping[str, Any]):
                 self._explicit.pop(old, None)
                 gone[old] = None
             if value is MISSING:
-                for old in [p for p in self._latest() if _covers(dotted, p)]:
+                for old in [p for p in {**self._before, **self._latest()} if _covers(dotted, p)]:
                     gone[old] = None
                 gone[dotted] = None
                 self._deleted.add(dotted)
@@ -111,9 +116,15 @@ class Summary(MutableMapping[str, Any]):
 
     def _tree(self) -> dict[str, Any]:
         explicit, deleted = dict(self._explicit), list(self._deleted)
+        logged = self._latest()
+        before = {
+            path: value
+            for path, value in self._before.items()
+            if not any(_covers(path, new) or _covers(new, path) for new in logged)
+        }
         flat = {
             path: value
-            for path, value in self._latest().items()
+            for path, value in {**before, **logged}.items()
             if not any(_covers(gone, path) for gone in deleted)
             and not any(_covers(path, own) or _covers(own, path) for own in explicit)
         }

@@ -15,7 +15,7 @@ from trackd_proto import records
 from trackd_daemon.model import RunChange
 from trackd_daemon.store import decode, steps, tables
 from trackd_daemon.store.decode import Block, Decoded, Fact, Raw
-from trackd_daemon.store.order import order_key
+from trackd_daemon.store.order import order_key, weak_key
 
 MAX_CHANGE_KEYS: Final = 1000
 STREAMS: Final = {records.ROW: "default", records.ROW_ORDINAL: "default", records.SYSTEM: "system"}
@@ -416,6 +416,8 @@ class CatalogTransaction:
         texts = {k: v if v is None else str(v) for k, v in main.items()}
         self._con.execute(_MAIN, {"no": writer.run_no, "ord": order, **texts})
         said = {k: body[k] for k in ("name", "notes", "tags", "group", "job_type") if body.get(k)}
+        if body.get("is_name_generated") and "name" in said:
+            set_fields(self._con, writer.run_no, {"name": said.pop("name")}, weak_key(order))
         set_fields(self._con, writer.run_no, said, order)
 
     def _config(self, run_no: int, section: str, body: dict[str, Any], order: bytes) -> None:

@@ -21,6 +21,11 @@ def order_key(attempt_start_us: int, time_us: int, writer_id: bytes, seq: int) -
     return _ORDER.pack(start, min(max(time_us, _LOW), _HIGH) + _BIAS, writer_id, seq)
 
 
+def weak_key(order: bytes) -> bytes:
+    """For what only counts while nothing else was said: below every other key, the earlier above the later."""
+    return bytes(1) + bytes(255 - byte for byte in order)
+
+
 def edit_key(now_us: int, number: int) -> bytes:
     """A person's edit: beats what every attempt begun before it says."""
     return order_key(now_us, now_us, EDIT_WRITER, number)

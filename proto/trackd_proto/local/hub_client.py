@@ -20,7 +20,7 @@ from trackd_proto import batch
 from trackd_proto.auth import NONCE_HEADER, PROOF_HEADER, http_proof, http_token
 from trackd_proto.layout import Instance, Published
 from trackd_proto.local import places
-from trackd_proto.records import TAG
+from trackd_proto.records import restore
 from trackd_proto.settings import Settings
 
 Params = Mapping[str, str | int | float | Sequence[str] | None]
@@ -186,18 +186,6 @@ def run_path(project: str, run_id: str) -> str:
 def project_path(project: str) -> str:
     """The API's path of a project."""
     return f"/projects/{quote(project, safe='')}"
-
-
-def restore(value: Any) -> Any:
-    """The value with the record format's tagged maps as what they mean. Pure."""
-    if isinstance(value, dict):
-        if len(value) == 1 and TAG in value:
-            kind, text = value[TAG]
-            return int(text) if kind == "int" else text
-        return {key: restore(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [restore(item) for item in value]
-    return value
 
 
 def _connect(where: Instance) -> HubClient:

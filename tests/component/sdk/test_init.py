@@ -112,14 +112,9 @@ def test_what_is_not_built_warns_once(home: Path, name: str, capsys: pytest.Capt
     assert capsys.readouterr().err.count(f"init({name}=...) has no effect") == 1
 
 
-@pytest.mark.parametrize("resume", ["must", "never", "auto", True])
-def test_resume_that_is_not_checked_says_so(home: Path, resume: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    trackd.init(id="r", resume=resume).finish()
-    assert "not checked in this version" in capsys.readouterr().err
-    assert written.only(home).main["resume"] == ("auto" if resume is True else resume)
-
-
-@pytest.mark.parametrize(("resume", "recorded"), [("allow", "allow"), (False, None), (None, None)])
+@pytest.mark.parametrize(
+    ("resume", "recorded"), [("allow", "allow"), ("auto", "auto"), (True, "auto"), (False, None), (None, None)]
+)
 def test_resume_without_a_check(home: Path, resume: Any, recorded: Any, capsys: pytest.CaptureFixture[str]) -> None:
     trackd.init(id="r", resume=resume).finish()
     assert "warning" not in capsys.readouterr().err

@@ -1,0 +1,49 @@
+"""`init(resume=...)` against a real hub: what is asked, what a run that goes on looks like afterwards."""
+
+from pathlib import Path
+
+from support import processes, scripts
+
+TRAINER = """
+import os, signal, sys, trackd
+resume, run_id, begin, end, how = sys.argv[1:6]
+run = trackd.init(project="p", id=run_id, resume=resume, config={"lr": 0.1})
+print("resumed", run.resumed, run.starting_step, run.step, run.name, flush=True)
+for step in range(int(begin), int(end)):
+    run.log({"loss": step + 0.5 * (int(begin) > 0)}, step=step)
+run.flush(durable=True)
+if how == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+run.finish(wait_s=30)
+"""
+
+
+def train(
+    resume: str, run_id: str, begin: int, end: int, how: str, cwd: Path, *, code: int | None = None, upstream: str = ""
+) -> str:
+    """What a trainer printed."""
+    expected = (-9 if how == "killed" else 0) if code is None else code
+    arguments = (resume, run_id, str(begin), str(end), how)
+    done = scripts.python(TRAINER, *arguments, cwd=cwd, code=expected, TRACKD_UPSTREAM=upstream)
+    return done.stdout + done.stderr
+
+
+def test_must_and_never_know_what_the_hub_knows(trackd_home: Path, tmp_path: Path) -> None:
+    asked = train("must", "r", 0, 1, "finished", tmp_path, code=1)
+    assert "ResumeError" in asked and "there is no run p/r" in asked
+    fresh = train("never", "r", 0, 3, "finished", tmp_path)
+    assert fresh.startswith("resumed False 0 0 ")
+    name = scripts.read("p/r", tmp_path)["name"]
+    assert "there is a run p/r already" in train("never", "r", 0, 1, "finished", tmp_path, code=1)
+    assert train("must", "r", 3, 5, "finished", tmp_path).startswith(f"resumed True 3 3 {name}")
+    train("allow", "r", 5, 6, "finished", tmp_path)
+    found = scripts.read("p/r", tmp_path)
+    assert [row["_step"] for row in found["rows"]] == list(range(6))
+    assert found["name"] == name, "a generated name does not replace the one that the run has"
+    assert (found["config"], found["state"]) == ({"lr": 0.1}, "finished")
+
+
+def test_a_hub_that_cannot_be_asked(trackd_home: Path, tmp_path: Path) -> None:
+    said = train("must", "r", 0, 1, "finished", tmp_path, code=1, upstream="127.0.0.1:9")
+    assert "ResumeUnknownError" in said and "upstream_cookie" in said
+    assert not processes.daemons(trackd_home), "nothing was begun"
