@@ -23,6 +23,7 @@ _PURE = """
     store.admission store.columns store.decode store.edges store.filters store.fixed_layout store.order store.sampling
     store.steps store.summaries
     http.charts http.encoding http.sampling
+    doctor doctor.facts doctor.findings doctor.machine doctor.parts
 """
 """Level 1, in the daemon: name a module here when it is sans-I/O; the areas' defaults below are for the rest."""
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from trackd_daemon.cli import config, daemon, flush, runs
+from trackd_daemon.cli import config, daemon, doctor, flush, runs
 
 app = typer.Typer(
     name="trackd",
@@ -12,6 +12,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 daemon.register(app)
+doctor.register(app)
 flush.register(app)
 runs.register(app)
 config.register(app)
