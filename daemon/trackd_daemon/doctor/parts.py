@@ -76,17 +76,17 @@ def _said(daemon: facts.Daemon, log: str) -> Iterator[Finding]:
     for warning in daemon.warnings:
         yield Finding("daemon", "warning", f"it says: {warning}", f"see {log}")
     if daemon.lost_records:
-        text = f"{records_text(daemon.lost_records)} were declared lost"
+        text = f"{records_text(daemon.lost_records)} declared lost"
         yield Finding("daemon", "warning", text, "`trackd show PROJECT/RUN` says of which run")
     for route in daemon.routes:
-        lag = f"{records_text(route.records)} for {route.route} are not committed yet"
+        lag = f"{records_text(route.records)} for {route.route} not committed yet"
         if route.state == "paused":
             text = f"{lag}; sending is paused: {route.reason}"
             yield Finding("daemon", "trouble", text, "correct TRACKD_UPSTREAM or TRACKD_UPSTREAM_COOKIE")
         elif route.state == "retrying":
             yield Finding("daemon", "warning", f"{lag}; it tries again and again: {route.reason}", "start the hub")
         elif route.records:
-            yield Finding("daemon", "note", f"{lag}, on their way")
+            yield Finding("daemon", "note", f"{lag}, on the way")
 
 
 def check_cookie(cookie: facts.Cookie) -> Finding:
@@ -180,22 +180,22 @@ def _spools(backlog: facts.Backlog) -> Iterator[Finding]:
         if is_dead and not has_courier:
             if count:
                 text = f"a process that is gone left {unsent} in {session}"
-                yield Finding("unsent", "warning", text, "`trackd flush` sends them")
+                yield Finding("unsent", "warning", text, "`trackd flush` sends it")
             else:
                 yield Finding("unsent", "note", f"{session} is left over, all of it sent; `trackd flush` clears it")
         elif count and not has_courier:
-            text = f"{unsent} of a running process wait in {session}, and no courier serves it"
+            text = f"a running process has {unsent} in {session}, and no courier serves it"
             yield Finding(
-                "unsent", "warning", text, "they are kept; `trackd flush` sends them once the process has ended"
+                "unsent", "warning", text, "nothing is lost; `trackd flush` sends it once the process has ended"
             )
         elif count:
-            yield Finding("unsent", "note", f"{unsent} in {session} are on their way")
+            yield Finding("unsent", "note", f"{unsent} in {session}, on the way")
 
 
 def _log(backlog: facts.Backlog) -> Iterator[Finding]:
     if backlog.wal_records:
-        text = f"{records_text(backlog.wal_records)} wait in {backlog.wal_path}, and no daemon runs"
-        yield Finding("unsent", "warning", text, "`trackd flush` starts one and sends them")
+        text = f"no daemon runs, and {backlog.wal_path} holds {records_text(backlog.wal_records)} not committed yet"
+        yield Finding("unsent", "warning", text, "`trackd flush` starts one and sends all of it")
     elif backlog.wal_records is None and backlog.wal_bytes:
         text = f"{bytes_text(backlog.wal_bytes)} lie in {backlog.wal_path}; how much of it is unsent cannot be told"
         yield Finding("unsent", "warning", text, "`trackd flush` starts a daemon and sends the rest")
