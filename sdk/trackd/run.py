@@ -303,10 +303,6 @@ class Run:
         state = (self._identity, self._fields, self.config.as_dict(), explicit, deleted)
         return _attach, state
 
-    def adopt(
-        self, fields: dict[str, Any], config: dict[str, Any], explicit: dict[str, Any], deleted: set[str]
-    ) -> None:
-        """Take over what the process that began the run had recorded."""
     def go_on(self, plan: Plan) -> None:
         """Take over what the hub has of the run, which this call's own values then replace."""
         self._plan = plan
@@ -320,6 +316,10 @@ class Run:
         self.config.restore(facts["config"])
         self.summary.restore_logged(facts["summary"])
 
+    def adopt(
+        self, fields: dict[str, Any], config: dict[str, Any], explicit: dict[str, Any], deleted: set[str]
+    ) -> None:
+        """Take over what the process that began the run had recorded."""
         self._fields.update(fields)
         self.config.restore(config)
         self.summary.restore(explicit, deleted)
