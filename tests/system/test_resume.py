@@ -1,5 +1,6 @@
 """`init(resume=...)` against a real hub: what is asked, what a run that goes on looks like afterwards."""
 
+import json
 from pathlib import Path
 
 from support import processes, scripts
@@ -47,3 +48,25 @@ def test_a_hub_that_cannot_be_asked(trackd_home: Path, tmp_path: Path) -> None:
     said = train("must", "r", 0, 1, "finished", tmp_path, code=1, upstream="127.0.0.1:9")
     assert "ResumeUnknownError" in said and "upstream_cookie" in said
     assert not processes.daemons(trackd_home), "nothing was begun"
+
+
+OFFLINE = """
+import sys, trackd
+with trackd.init(project="p", id=sys.argv[1], resume=sys.argv[2], mode="offline", dir=sys.argv[3]) as run:
+    run.log({"loss": 1.0})
+"""
+
+
+def test_a_wish_of_an_offline_run_is_checked_when_it_is_sent(trackd_home: Path, tmp_path: Path) -> None:
+    for run_id, resume in (("a", "never"), ("a", "must"), ("b", "must"), ("a", "never")):
+        scripts.python(OFFLINE, run_id, resume, str(tmp_path), cwd=tmp_path)
+    assert not processes.daemons(trackd_home), "nobody was asked"
+    report = json.loads(scripts.trackd("flush", str(tmp_path), "--json", cwd=tmp_path))
+    assert report["committed"], "data is never refused"
+    assert len(report["conflicts"]) == 2
+    absent = next(text for text in report["conflicts"] if "must" in text)
+    present = next(text for text in report["conflicts"] if "never" in text)
+    assert "p/b" in absent and "no such run" in absent and "p/a" in present and "already" in present
+    assert len(scripts.read("p/a", tmp_path)["rows"]) == 3 and len(scripts.read("p/b", tmp_path)["rows"]) == 1
+    again = json.loads(scripts.trackd("flush", str(tmp_path), "--json", cwd=tmp_path))
+    assert again["committed"] and again["conflicts"] == [], "what is there is its own data"

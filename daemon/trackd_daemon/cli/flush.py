@@ -23,7 +23,7 @@ from trackd_proto.settings import Settings
 from trackd_proto.v1 import ingest_pb2
 from trackd_proto.version import VERSION
 
-from trackd_daemon.cli import hub
+from trackd_daemon.cli import hub, wishes
 
 _REQUEST_BYTES: Final = 1 * MIB
 _WINDOW_RECORDS: Final = 500_000
@@ -81,6 +81,8 @@ class Report:
     committed_records: int = 0
     pending_records: int = 0
     problems: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    """Runs that are not what `init(resume=...)` asked for; their data is sent all the same."""
 
     @property
     def is_complete(self) -> bool:
@@ -98,10 +100,13 @@ class Stream:
         self.next_seq = 1
         self.committed = 0
         self.durable = 0
+        self.start: wishes.Start | None = None
         with _opened(path) as (read, size):
             for found in segment.scan_with(read, size):
                 if batch := _batch_of(found):
                     self.writer_id = self.writer_id or batch.writer_id
+                    if batch.first_seq == 1 and not batch.loss_reason:
+                        self.start = wishes.start_of(batch)
                     self.last_seq = max(self.last_seq, batch.first_seq + batch.count - 1)
 
     def requests(self, upstream: str) -> Iterator[ingest_pb2.PushRequest]:
@@ -157,6 +162,12 @@ async def _flush(
     try:
         streams = [stream for stream in streams if stream.writer_id]
         if streams:
+            await _learn(link, streams)
+            starts = {stream.writer_id: stream.start for stream in streams if stream.start}
+            new = [starts[s.writer_id] for s in streams if s.writer_id in starts and not max(s.durable, s.committed)]
+            report.conflicts = await asyncio.to_thread(
+                wishes.conflicts, settings, list(starts.values()), lambda start: start in new
+            )
             await _send(link, settings.upstream, streams, deadline)
         waiting = [] if everything else [stream.writer_id for stream in streams]
         if everything:
@@ -179,12 +190,17 @@ async def _flush(
     return report
 
 
-async def _send(link: instance.Link, upstream: str, streams: Sequence[Stream], deadline: float | None) -> None:
-    """Push the streams and follow the hub's commits until all are in, time is up, or nothing moves any more."""
+async def _learn(link: instance.Link, streams: Sequence[Stream]) -> None:
+    """Ask what is there already."""
     by_writer = {stream.writer_id: stream for stream in streams}
     resume = ingest_pb2.ResumeRequest(writer_ids=list(by_writer))
     for mark in (await link.ingest.Resume(resume, timeout=30)).watermarks:
         _note(by_writer, mark)
+
+
+async def _send(link: instance.Link, upstream: str, streams: Sequence[Stream], deadline: float | None) -> None:
+    """Push the streams and follow the hub's commits until all are in, time is up, or nothing moves any more."""
+    by_writer = {stream.writer_id: stream for stream in streams}
     for stream in streams:
         stream.next_seq = max(stream.durable, stream.committed) + 1
     call = link.ingest.Push()
@@ -290,10 +306,11 @@ def _tell(report: Report, as_json: bool) -> None:
             "committed_records": report.committed_records,
             "pending_records": report.pending_records,
             "problems": report.problems,
+            "conflicts": report.conflicts,
         }
         hub.print_json(answer)
         return
-    for problem in report.problems:
+    for problem in [*report.conflicts, *report.problems]:
         typer.echo(f"warning: {problem}", err=True)
     if report.is_complete:
         typer.echo(f"everything is committed ({report.committed_records} records of offline runs)")
