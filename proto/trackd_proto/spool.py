@@ -45,12 +45,16 @@ Chunk: 64-byte header (magic, writer id, chunk no, size), then frames, each 8-by
 
 `crc` is CRC-32 of the payload seeded with `previous`, the crc of the writer's record before: a frame checks itself,
 and the last one's crc is the rolling hash over the whole stream. `flags` LOSS: the payload is msgpack
-``[count, reason]``, the frame declares `count` seqs from `seq` on lost and leaves the rolling hash alone. `length` END:
+``[count, reason]``, the frame declares `count` seqs from `seq` on lost and leaves the rolling hash alone; its `crc` is
+seeded with the complement of `previous`, so that a flipped flag makes no record of a loss. `length` END, all else 0:
 the writer went on in the next chunk.
 
 A frame counts when its seq is the expected one and its crc is right. A live spool is read only up to PUBLISHED;
 beyond it only once the writer is dead (a record may be committed in the process and not yet published).
 Chunks of one writer hold consecutive seqs; a chunk is deleted when the next hop holds all of it durably.
+
+Behind damage reading goes on at the next whole frame. `seq` is not in the crc: there, where no expected seq vouches
+for it, the frame behind it must, or its place (see `resync`).
 """
 
 import struct
@@ -91,6 +95,12 @@ PREPARED: Final = 23
 TARGET_OFFSET: Final = 256
 LINKS_OFFSET: Final = 5376
 _LENGTH: Final = struct.Struct("<I")
+_MAX_LOSS_BYTES: Final = 1024
+_ALL_BITS: Final = 0xFFFFFFFF
+_SEQ: Final = struct.Struct("<Q")
+_SEQ_OFFSET: Final = 16
+_OTHER_BITS: Final = 8
+"""Two writer ids differ in more bits than this; fewer are damage to one id."""
 
 CHUNK_MAGIC: Final = b"TRKDCHK1"
 CHUNK_HEADER: Final = struct.Struct("<8s16sQQ24x")
@@ -181,7 +191,7 @@ def _get(head: bytes | memoryview, offset: int, kind: type[_Area]) -> _Area:
     (length,) = _LENGTH.unpack_from(head, offset)
     try:
         return msgspec.msgpack.decode(bytes(head[offset + 4 : offset + 4 + length]), type=kind)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:  # not only DecodeError: also text that is no UTF-8, and deep nesting
         raise SpoolError(f"the {kind.__name__} in a spool head cannot be read: {error}") from error
 
 
@@ -195,12 +205,21 @@ def encode_chunk_header(writer_id: bytes, number: int, size: int) -> bytes:
     return CHUNK_HEADER.pack(CHUNK_MAGIC, writer_id, number, size)
 
 
-def check_chunk_header(data: bytes | memoryview, writer_id: bytes, number: int) -> bool:
-    """Whether these bytes begin chunk `number` of this writer."""
-    if len(data) < CHUNK_HEADER.size:
+def is_of_another(header: bytes | memoryview, writer_id: bytes) -> bool:
+    """Whether a chunk begins with the whole header of another writer. A damaged header may be anybody's."""
+    if len(header) < CHUNK_HEADER.size:
         return False
-    magic, owner, no, _ = CHUNK_HEADER.unpack_from(data)
-    return bool(magic == CHUNK_MAGIC and owner == writer_id and no == number)
+    magic, owner, _, _ = CHUNK_HEADER.unpack_from(header)
+    difference = int.from_bytes(owner, "little") ^ int.from_bytes(writer_id, "little")
+    return bool(magic == CHUNK_MAGIC and bin(difference).count("1") > _OTHER_BITS)
+
+
+def is_misplaced(header: bytes | memoryview, writer_id: bytes, number: int) -> bool:
+    """Whether this chunk is another writer's, or says that it is not chunk `number`."""
+    if len(header) < CHUNK_HEADER.size:
+        return False
+    magic, _, found, _ = CHUNK_HEADER.unpack_from(header)
+    return bool(magic == CHUNK_MAGIC and found != number) or is_of_another(header, writer_id)
 
 
 def crc_slices(payload: bytes, crc: int) -> int:
@@ -265,7 +284,8 @@ def scan(
     while position + FRAME_BYTES <= limit and size < max_bytes and next_seq <= last_seq:
         length, check, previous, flags, seq = unpack(view, position)
         if length == END:
-            return Scanned(base + position, next_seq, crc, True, False)
+            is_end = _is_end(view, position)
+            return Scanned(base + position, next_seq, crc, is_end, not is_end)
         start = position + FRAME_BYTES
         end = start + length
         if length > limits.MAX_RECORD_BYTES or end > limit or seq != next_seq or flags or previous != crc:
@@ -281,50 +301,87 @@ def scan(
     return Scanned(base + position, next_seq, crc, False, False)
 
 
+def loss_crc(payload: bytes | memoryview, previous: int) -> int:
+    """The `crc` of a LOSS frame."""
+    return checksum.crc32(payload, previous ^ _ALL_BITS)
+
+
 def read_loss(data: bytes | memoryview, position: int, next_seq: int) -> tuple[Loss, int] | None:
     """The LOSS frame at `position` and the position behind it, or None if there is none."""
+    frame = _frame_at(memoryview(data), position)
+    if frame is None or frame.seq != next_seq or not frame.is_loss:
+        return None
+    return Loss(frame.seq, frame.count, frame.reason), frame.end
+
+
+def resync(data: bytes | memoryview, position: int, next_seq: int, last_seq: int, skipped: int = 0) -> int | None:
+    """The next position (8-byte aligned) after damage at `position` where a whole frame begins, or None.
+
+    The frame may carry any seq in [next_seq, last_seq + 1]; those skipped are lost. `skipped`: bytes between the damage
+    and the start of `data`, where that is another chunk.
+    """
     view = memoryview(data)
+    for start in range((position + 8) & ~7, len(view) - FRAME_BYTES + 1, 8):
+        if not next_seq <= _SEQ.unpack_from(view, start + _SEQ_OFFSET)[0] <= last_seq + 1:
+            continue
+        frame = _frame_at(view, start)
+        if frame is None:
+            continue
+        room = (skipped + start - position) // (FRAME_BYTES + 8)  # so many records could have stood between
+        behind = _frame_at(view, frame.end)
+        if behind is not None and behind.previous == frame.crc_after:
+            is_sure = behind.seq == frame.seq + frame.count
+        else:
+            is_last = frame.seq + frame.count > last_seq or _is_end(view, frame.end)
+            is_sure = is_last or frame.seq - next_seq <= room
+        if is_sure:
+            return start
+    return None
+
+
+@dataclass(slots=True)
+class _Whole:
+    """A frame whose crc is right."""
+
+    seq: int
+    previous: int
+    crc_after: int
+    """The rolling hash behind it."""
+    end: int
+    is_loss: bool = False
+    count: int = 1
+    reason: str = ""
+
+
+def _frame_at(view: memoryview, position: int) -> _Whole | None:
     if position + FRAME_BYTES > len(view):
         return None
     length, check, previous, flags, seq = FRAME.unpack_from(view, position)
     end = position + FRAME_BYTES + length
-    if flags != LOSS_FLAG or seq != next_seq or length > 1024 or end > len(view):
+    if seq < 1 or flags > LOSS_FLAG or end > len(view) or length > limits.MAX_RECORD_BYTES:
         return None
-    payload = view[position + FRAME_BYTES : end]
-    if checksum.crc32(payload, previous) != check:
+    payload, behind = view[position + FRAME_BYTES : end], (end + 7) & ~7
+    if not flags:
+        is_right = length > 0 and checksum.crc32(payload, previous) == check
+        return _Whole(seq, previous, check, behind) if is_right else None
+    if length > _MAX_LOSS_BYTES or loss_crc(payload, previous) != check:
         return None
     try:
         count, reason = msgspec.msgpack.decode(payload, type=tuple[int, str])
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return None
-    return Loss(seq, count, reason), (end + 7) & ~7
-
-
-def resync(data: bytes | memoryview, position: int, next_seq: int, last_seq: int) -> int | None:
-    """The next position (8-byte aligned) after damage at `position` where a whole frame begins, or None.
-
-    The frame may carry any seq in (next_seq, last_seq + 1]; those skipped are lost.
-    """
-    view = memoryview(data)
-    for start in range((position + 8) & ~7, len(view) - FRAME_BYTES + 1, 8):
-        length, check, previous, flags, seq = FRAME.unpack_from(view, start)
-        end = start + FRAME_BYTES + length
-        if (
-            not (next_seq <= seq <= last_seq + 1)
-            or length > limits.MAX_RECORD_BYTES
-            or end > len(view)
-            or flags > LOSS_FLAG
-        ):
-            continue
-        if checksum.crc32(view[start + FRAME_BYTES : end], previous) == check:
-            return start
-    return None
+    return _Whole(seq, previous, previous, behind, True, count, reason) if count > 0 and reason else None
 
 
 def frame_seq(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """(seq, previous crc) of the frame at `position`, known to be whole."""
     _, _, previous, _, seq = FRAME.unpack_from(data, position)
     return seq, previous
+
+
+def _is_end(view: memoryview, position: int) -> bool:
+    """Whether an END mark stands there."""
+    return position + FRAME_BYTES <= len(view) and FRAME.unpack_from(view, position) == (END, 0, 0, 0, 0)
 
 
 def chunk_numbers(names: Iterator[str], writer_hex: str) -> list[int]:

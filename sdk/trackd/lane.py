@@ -449,7 +449,7 @@ class Lane:
         payload = _encode([count, "full"])
         end = offset + _FRAME_BYTES + len(payload)
         memory[offset + _FRAME_BYTES : end] = payload
-        _pack_frame(memory, offset, len(payload), crc32(payload, crc), crc, spool.LOSS_FLAG, first)
+        _pack_frame(memory, offset, len(payload), spool.loss_crc(payload, crc), crc, spool.LOSS_FLAG, first)
         self._state = (memory, limit, (end + 7) & -8, seq, x, crc, kind)
         self._words[_PUBLISHED] = seq
         self._words[spool.LOSS_COUNT] = 0

@@ -153,6 +153,13 @@ class SegmentReader:
         """Raises UnsupportedVersion, HeaderDamaged."""
         return segment.decode_header(self.read(0, segment.HEADER_BYTES))
 
+    def is_misplaced(self, number: int) -> bool:
+        """Whether the file is another segment than its name says. A damaged header says nothing."""
+        try:
+            return self.header().segment_no != number
+        except segment.HeaderDamaged:
+            return False
+
     def frames(self, start: int = 0, size: int | None = None) -> Iterator[segment.Frame | segment.Damage]:
         """Frames and damage from `start` up to `size` (default: the end of the file)."""
         salt = None

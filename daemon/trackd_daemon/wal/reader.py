@@ -60,6 +60,8 @@ class RouteReader:
         try:
             if self._file is None:
                 self._file = files.SegmentReader(files.path_of(self._directory, number))
+            if self._position.offset == 0 and self._file.is_misplaced(number):
+                return  # its records would come out of order; what is not in its place is declared lost
         except FileNotFoundError:
             return  # removed since: everything in it was committed
         size = end.offset if number == end.segment_no else self._file.size

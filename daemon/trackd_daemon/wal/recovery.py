@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 from google.protobuf.message import DecodeError
 from trackd_proto import segment
 from trackd_proto.v1 import ingest_pb2
 
 from trackd_daemon.wal import files, frames
 from trackd_daemon.wal.state import LogState
+
+_UNREADABLE = (DecodeError, ValueError, RecursionError)
+"""What protobuf and msgspec raise for bytes that are whole and yet make no sense (written by a faulty version)."""
 
 
 @dataclass(slots=True)
@@ -31,7 +33,7 @@ def recover(directory: Path, now_us: int) -> Recovered:
     """
     files.check_versions(directory)
     found = Recovered(LogState(), next_segment=1, next_lsn=1)
-    existing = files.numbers(directory)
+    existing = _in_place(directory, found)
     previous: int | None = None
     for number, following in zip(existing, [*existing[1:], None], strict=False):
         path = files.path_of(directory, number)
@@ -40,9 +42,27 @@ def recover(directory: Path, now_us: int) -> Recovered:
             is_known = following is not None and _first_checkpoint(files.path_of(directory, following)) is not None
             _load(reader, _Place(number, previous, now_us), found, only_checkpoint=is_known)
         previous = number
-    if existing:
-        found.next_segment = existing[-1] + 1
+    found.next_segment = max(files.numbers(directory), default=0) + 1
     return found
+
+
+def _in_place(directory: Path, found: Recovered) -> list[int]:
+    """The segments that are what their names say. Others are left alone: a copy of an old segment would hide what newer
+    ones hold, and out of order they would make holes where there are none."""
+    existing = []
+    for number in files.numbers(directory):
+        path = files.path_of(directory, number)
+        with files.SegmentReader(path) as reader:
+            if not reader.is_misplaced(number):
+                existing.append(number)
+                continue
+            inside = reader.header().segment_no
+        rightful = files.path_of(directory, inside)
+        found.warnings.append(
+            f"{path} is segment {inside} of the log and was renamed or copied; it is not read and not removed: "
+            f"stop the daemon and move it to {rightful.name} if there is none, delete it otherwise"
+        )
+    return existing
 
 
 def _first_checkpoint(path: Path) -> list[frames.Checkpoint] | None:
@@ -55,7 +75,7 @@ def _checkpoints(reader: files.SegmentReader) -> Iterator[list[frames.Checkpoint
     if isinstance(first, segment.Frame) and first.type == segment.CKPT:
         try:
             yield frames.decode_checkpoints(first.payload)
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             return
 
 
@@ -75,7 +95,7 @@ def _load(reader: files.SegmentReader, place: _Place, found: Recovered, *, only_
         found.next_lsn = max(found.next_lsn, item.lsn + 1)
         try:
             _apply(item, place, found.state)
-        except (DecodeError, msgspec.DecodeError) as error:
+        except _UNREADABLE as error:
             found.warnings.append(f"segment {place.number}: unreadable frame at {item.offset}: {error}")
         if only_checkpoint:
             return

@@ -174,7 +174,7 @@ def read_published(where: Instance) -> Published | None:
     """What daemon.json says, None if there is none or it is damaged. Raises UnsafePlaceError."""
     try:
         return msgspec.json.decode(places.read_private(where.published), type=Published)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
 
 

@@ -71,12 +71,14 @@ class Tail:
         self.position = position
 
     def seek_start(self) -> None:
-        """Go to the oldest chunk that still exists. Its first frame says which seq stands there."""
+        """Go to the oldest chunk that still exists. Its first whole frame says which seq stands there."""
         numbers = self.numbers()
-        number = numbers[0] if numbers else 0
-        first = self._pread(number, spool.CHUNK_HEADER.size, spool.FRAME_BYTES)
-        seq, crc = (1, 0) if number == 0 or len(first) < spool.FRAME_BYTES else spool.frame_seq(first, 0)
-        self.position = Position(number, spool.CHUNK_HEADER.size, seq, crc)
+        self.position = START
+        if numbers and numbers[0] > 0:
+            here = Position(numbers[0], spool.CHUNK_HEADER.size, 1, 0)
+            last = self._last()
+            found = self._resync(here, last, is_start=True)
+            self.position = found[1] if found else here._replace(next_seq=last + 1)
 
     def read(self, max_bytes: int, is_dead: bool) -> Item | None:
         """The next records, or None if there are none for now.
@@ -90,12 +92,21 @@ class Tail:
             last = _NO_END if is_dead else self._word(spool.PUBLISHED)
             if here.next_seq > last:
                 return None
-            data = self._pread(here.chunk, here.offset, size)
+            data = b"" if here == START and self._is_anothers() else self._pread(here.chunk, here.offset, size)
             result = self._parse(here, data, last, max_bytes, can_grow=len(data) == size < _LARGEST)
             if result is _LARGER:
                 size = _LARGEST
             elif result is not _AGAIN:
                 return cast("Item | None", result)
+
+    def _is_anothers(self) -> bool:
+        """Whether the first chunk is another writer's: there is no rolling hash yet that its frames would have to
+        continue."""
+        return spool.is_of_another(self._pread(0, 0, spool.CHUNK_HEADER.size), self._writer_id)
+
+    def _last(self) -> int:
+        """The last seq that the head speaks of."""
+        return max(self._word(spool.PUBLISHED), self._word(spool.ASSIGNED))
 
     def _parse(self, here: Position, data: bytes, last: int, max_bytes: int, can_grow: bool) -> object:
         payloads: list[memoryview] = []
@@ -119,17 +130,17 @@ class Tail:
             return None
         return self._find_rest(here)
 
-    def _find_rest(self, here: Position) -> Item | None:
+    def _find_rest(self, here: Position) -> object:
         """Behind a frame that is not whole: the next whole one, in this chunk or a later one, or the declared end."""
         self._strikes = 0
-        last = max(self._word(spool.PUBLISHED), self._word(spool.ASSIGNED))
+        last = self._last()
         if last < here.next_seq:
             return None
         if found := self._resync(here, last):
             seq, after = found
             if seq == here.next_seq:
                 self.position = after
-                return self.read(_CHUNK_READ, True)
+                return _AGAIN
             self.position = after
             return Item(here.next_seq, seq - here.next_seq, b"", "damaged", here, after)
         open_first, open_count = self._word(spool.LOSS_FIRST), self._word(spool.LOSS_COUNT)
@@ -145,16 +156,26 @@ class Tail:
         self.position = Position(here.chunk, here.offset, here.next_seq + count, here.crc)
         return Item(here.next_seq, count, b"", reason, here, self.position)
 
-    def _resync(self, here: Position, last: int) -> tuple[int, Position] | None:
+    def _resync(self, here: Position, last: int, *, is_start: bool = False) -> tuple[int, Position] | None:
+        """The next whole frame behind `here` (`is_start`: or at it, with any seq)."""
+        skipped = _NO_END if is_start else 0
         for number in self.numbers():
             if number < here.chunk:
                 continue
             start = here.offset if number == here.chunk else spool.CHUNK_HEADER.size
+            # A file that was put into the place of another holds whole frames too. Read in order they do not matter:
+            # each frame must continue the rolling hash.
+            is_known = number == here.chunk and here.offset > spool.CHUNK_HEADER.size
+            head = b"" if is_known else self._pread(number, 0, spool.CHUNK_HEADER.size)
+            if spool.is_misplaced(head, self._writer_id, number):
+                continue
             data = self._pread(number, start, _CHUNK_READ)
-            at = spool.resync(data, -8 if number > here.chunk else 0, here.next_seq, last)
+            is_behind = number > here.chunk or is_start
+            at = spool.resync(data, -8 if is_behind else 0, here.next_seq, last, skipped)
             if at is not None:
                 seq, crc = spool.frame_seq(data, at)
                 return seq, Position(number, start + at, seq, crc)
+            skipped += len(data)
         return None
 
     def _pread(self, number: int, offset: int, size: int) -> bytes:
