@@ -106,8 +106,11 @@ async def _run(options: roles.Options, readiness: _Readiness) -> int:
     daemon = roles.build(options, stop)
     try:
         await daemon.start()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(signal.SIGTERM, on_signal)
+        if options.is_spawned:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the job that needed a daemon first
+        else:
+            loop.add_signal_handler(signal.SIGINT, on_signal)
         with contextlib.suppress(ValueError, OSError):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         readiness.ready()

@@ -55,9 +55,11 @@ SUMMARY: Final = 5
 """Explicit summary writes. body = {"set": {dotted path: value}, "del": [dotted path]}. Beat automatic values."""
 
 EXIT: Final = 6
-"""The attempt ended. body = {"state": "finished" | "failed" | "killed" | "preempted" | "crashed",
-  "exit_code": int | nil, "cause": str | nil}. Written by the main writer; by the courier when the trainer died
-without one. The main writer's EXIT is stronger than a courier's."""
+"""The attempt ended. body = {"state": "finished" | "failed" | "killed" | "preempted" | "crashed" | "lost contact",
+  "exit_code": int | nil, "cause": str | nil, "traceback": str (its tail; may be absent),
+  "is_assumed": true (else absent)}. Written by the main writer; by the courier when the trainer died without one, or
+with another exit code than the main writer assumed. The main writer's EXIT is stronger than a courier's, except an
+assumed one: Python does not tell a program with which code it is leaving. Of equals the later one counts."""
 
 META: Final = 7
 """Facts gathered about the attempt (git, hardware, packages, refused rows). body = {key: value}; last wins per key."""

@@ -27,6 +27,7 @@ word name            owner   meaning
 11   ROLLS           writer  chunks mapped
 12   UNPREPARED      writer  ... of these, made by the trainer itself because none was ready
 13   ALIVE_OFFSET    writer  byte of <session>/alive that the owner keeps locked (POSIX) while it lives
+14   ASSUMED         writer  1 + the exit code that its EXIT record only assumes; 0 = it assumes nothing
 16   RECEIVED        courier highest contiguous seq the next hop has taken
 17   DURABLE         courier ... that survives a power loss there
 18   COMMITTED       courier ... in every store of the hub
@@ -83,6 +84,7 @@ PID_NAMESPACE: Final = 10
 ROLLS: Final = 11
 UNPREPARED: Final = 12
 ALIVE_OFFSET: Final = 13
+ASSUMED: Final = 14
 RECEIVED: Final = 16
 DURABLE: Final = 17
 COMMITTED: Final = 18

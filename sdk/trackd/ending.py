@@ -1,9 +1,13 @@
 """How an attempt ended, and how to tell."""
 
 import contextlib
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+_CAUSE_CHARS: Final = 1_000
+_TRACEBACK_CHARS: Final = 4_000
+"""The tail is kept: the innermost call and the exception itself stand last."""
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -13,10 +17,19 @@ class Ending(msgspec.Struct, frozen=True):
     """"finished", "failed", "killed" or "preempted"."""
     exit_code: int | None = 0
     cause: str | None = None
+    traceback: str | None = None
+    """Tail of the exception's traceback, as Python prints it."""
+    is_assumed: bool = False
+    """Said without knowing the process's exit code, which is stronger if the courier learns it."""
 
     def body(self) -> dict[str, Any]:
         """Of an EXIT record."""
-        return {"state": self.state, "exit_code": self.exit_code, "cause": self.cause}
+        body: dict[str, Any] = {"state": self.state, "exit_code": self.exit_code, "cause": self.cause}
+        if self.traceback:
+            body["traceback"] = self.traceback
+        if self.is_assumed:
+            body["is_assumed"] = True
+        return body
 
     @staticmethod
     def of_code(code: int | None) -> "Ending":
@@ -32,13 +45,28 @@ class Ending(msgspec.Struct, frozen=True):
             return Ending.of_exit(error.code)
         if isinstance(error, KeyboardInterrupt):
             return Ending("killed", 130, "KeyboardInterrupt")
+        tail = None
         with contextlib.suppress(Exception):  # somebody else's __str__
-            return Ending("failed", 1, f"{type(error).__name__}: {error}"[:1000])
-        return Ending("failed", 1, type(error).__name__)
+            tail = _tail(error)
+        with contextlib.suppress(Exception):
+            return Ending("failed", 1, f"{type(error).__name__}: {error}"[:_CAUSE_CHARS], tail)
+        return Ending("failed", 1, type(error).__name__, tail)
 
     @staticmethod
     def of_exit(code: object) -> "Ending":
         """From the argument of `sys.exit`: None, an integer, or anything else, which is printed and means 1."""
         if code is None or isinstance(code, int):
             return Ending.of_code(None if code is None else int(code))
-        return Ending("failed", 1, str(code)[:1000])
+        return Ending("failed", 1, str(code)[:_CAUSE_CHARS])
+
+
+def _tail(error: BaseException) -> str | None:
+    if error.__traceback__ is None:
+        return None
+    import traceback  # noqa: PLC0415 - only a run that failed pays for it
+
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
+    if len(text) <= _TRACEBACK_CHARS:
+        return text
+    kept = text[-_TRACEBACK_CHARS:]
+    return "…\n" + kept.partition("\n")[2] if "\n" in kept else "…" + kept

@@ -4,12 +4,15 @@ Left to the courier: SIGKILL, `os._exit`, and what kills the interpreter itself.
 """
 
 import atexit
+import builtins
 import contextlib
 import os
 import sys
 import threading
 from types import TracebackType
 from typing import Any
+
+import msgspec
 
 from trackd import current, finishing, signals
 from trackd.ending import Ending
@@ -19,7 +22,7 @@ _pid = 0
 
 
 def install() -> None:
-    """Watch for the end of this process. Changes nothing but `sys.excepthook`, `sys.exit` and an unused SIGTERM."""
+    """Watch for the end of this process. Changes `sys.excepthook`, `sys.exit`, `exit()`, unused signals."""
     global _pid, _ending
     is_first = _pid == 0
     if _pid != os.getpid():
@@ -28,7 +31,8 @@ def install() -> None:
         atexit.register(_at_exit)
         _watch_exceptions()
         _watch_sys_exit()
-    signals.watch_sigterm()
+        _watch_quitters()
+    signals.watch()
 
 
 def _at_exit() -> None:
@@ -37,7 +41,8 @@ def _at_exit() -> None:
         for run in current.attached():
             run.close(Ending("finished"))
     with contextlib.suppress(BaseException):
-        finishing.finish(current.runs(), _ending if _ending and _pid == os.getpid() else Ending.of_error(None))
+        known = _ending if _ending and _pid == os.getpid() else None
+        finishing.finish(current.runs(), known or Ending("finished", is_assumed=True))
 
 
 def _watch_exceptions() -> None:
@@ -55,10 +60,29 @@ def _watch_sys_exit() -> None:
     previous = sys.exit
 
     def exit(status: Any = None, /) -> Any:
-        global _ending
-        if threading.current_thread() is threading.main_thread():
-            _ending = Ending.of_exit(status)
+        _note_exit(status)
         return previous(status)
 
     exit.__doc__ = previous.__doc__
     sys.exit = exit
+
+
+def _watch_quitters() -> None:
+    """`exit(n)` and `quit(n)` of the site module, which many scripts use for `sys.exit(n)`."""
+    kind = type(getattr(builtins, "exit", None))
+    if kind.__module__ != "_sitebuiltins":
+        return
+    previous = kind.__call__
+
+    def call(self: Any, code: Any = None) -> Any:
+        _note_exit(code)
+        return previous(self, code)
+
+    kind.__call__ = call  # type: ignore[method-assign]
+
+
+def _note_exit(status: object) -> None:
+    # Somebody may catch the SystemExit and go on: only assumed until the process has ended with that code.
+    global _ending
+    if threading.current_thread() is threading.main_thread():
+        _ending = msgspec.structs.replace(Ending.of_exit(status), is_assumed=True)

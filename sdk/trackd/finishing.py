@@ -26,7 +26,7 @@ def finish(runs: Sequence["Run"], ending: Ending, wait_s: float | None = None) -
     """End `runs`: write what is left of each, then wait for all of them together, then say how it went."""
     ended = [run for run in runs if run.close(ending)]
     if not current.runs():
-        signals.release_sigterm()
+        signals.release()
     deadline = time.monotonic() + _PATIENCE_S
     for run in ended:
         if not run.disabled and run.is_owner:

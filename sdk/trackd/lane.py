@@ -293,6 +293,10 @@ class Lane:
         if not self._words[spool.LOSS_COUNT]:
             self._words[_PUBLISHED] = self._state[3]
 
+    def assume_exit_code(self, code: int) -> None:
+        """Ask the courier to correct the EXIT record if the process ends with another code than this."""
+        self._words[spool.ASSUMED] = 1 + (code & 0xFF)
+
     def close(self) -> None:
         """Nothing more will come. Later rows are counted as refused. Idempotent."""
         if not self._alive[0]:

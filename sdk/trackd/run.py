@@ -135,6 +135,8 @@ class Run:
         if self.is_owner and self.pid == os.getpid():
             self.config.persist()
             self._lane.append(records.EXIT, ending.body())
+            if ending.is_assumed:
+                self._lane.assume_exit_code(ending.exit_code or 0)
             if ending.state == "finished" and self._plan.unfinished is not None:
                 self._plan.unfinished.end(self.id)
         self._lane.on_refused = self._on_refused

@@ -7,6 +7,7 @@ python -m trackd.courier.main --adopt INSTANCE_DIR   send what dead processes le
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import signal
 import sys
@@ -29,6 +30,8 @@ _GIVE_UP_S: Final = 600.0
 """Without a trainer and without a daemon for this long the courier leaves; the next one adopts the spool."""
 
 
+_TERM_GRACE_S: Final = 25.0
+"""After a SIGTERM, if the trainers are dead too: how long to try. SLURM and Kubernetes kill after 30 s."""
 _AFTER_CRASH_S: Final = 1.0
 
 
@@ -44,6 +47,11 @@ class Courier:
         self._pace = Pace()
         self._orphans_at = 0.0
         self._progress = (0, time.monotonic())
+        self._ends_at = math.inf
+
+    def hurry(self) -> None:
+        """Somebody ends everything here, as `scancel` does: what the trainers left is sent, and then no waiting."""
+        self._ends_at = min(self._ends_at, time.monotonic() + _TERM_GRACE_S)
 
     async def serve(self, *, adopt_only: bool = False) -> bool:
         """Until every session is done (True) or there is no hope for now (False)."""
@@ -64,9 +72,9 @@ class Courier:
         self._adopt_orphans()
         sent = 0
         for session in list(self._sessions):
+            session.end_dead()
             for lane in session.find_lanes():
                 self._start(lane)
-            session.end_dead()
             for lane in session.lanes.values():
                 lane.prepare()
         if any(lane.target.mode == "online" for s in self._sessions for lane in s.lanes.values()):
@@ -123,6 +131,8 @@ class Courier:
     def _is_hopeless(self, adopt_only: bool) -> bool:
         if not adopt_only and any(not session.owner.is_dead() for session in self._sessions):
             return False
+        if time.monotonic() > self._ends_at:
+            return True
         sent = sum(lane.flight.durable for s in self._sessions for lane in s.lanes.values())
         if sent != self._progress[0]:
             self._progress = (sent, time.monotonic())
@@ -138,10 +148,15 @@ def _is_orphan(directory: Path) -> bool:
 
 
 def _be_a_good_guest() -> None:
-    """No descriptor of the trainer, deaf to its terminal, first to go when memory is short, last to get the CPU."""
+    """No descriptor of the trainer, deaf to its terminal, last to get the CPU.
+
+    No higher oom_score_adj than the trainer's: small as it is it would gain the trainer nothing by dying first, and
+    nobody would be left to send the last rows and to say what happened.
+    """
     os.closerange(3, 4096)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # until `hurry` can be called
     os.umask(0o077)
     with contextlib.suppress(OSError):
         os.chdir("/")
@@ -150,8 +165,6 @@ def _be_a_good_guest() -> None:
     with contextlib.suppress(OSError, AttributeError):
         # Waking up must not push the trainer off its core: wait for the end of its turn.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")
     if hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, range(os.cpu_count() or 1))
@@ -173,13 +186,18 @@ def main(arguments: list[str]) -> None:
     gc.freeze()
     while session is not None:
         try:
-            asyncio.run(Courier(where, [session]).serve())
+            asyncio.run(_serve(Courier(where, [session])))
             return
         except Exception:  # a bug of ours: what is in the spool is still there, so begin again from it
             traceback.print_exc()
             session.close(is_done=False)
             time.sleep(_AFTER_CRASH_S)
             session = ServedSession.claim(directory)
+
+
+async def _serve(courier: Courier) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, courier.hurry)
+    await courier.serve()
 
 
 async def _adopt(where: layout.Instance) -> bool:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from trackd import spool as files
+from trackd.courier.memory import OomWatch
 
+_SIGKILL: Final = 9
 _PIDFD_GET_INFO: Final = (3 << 30) | (64 << 16) | (0xFF << 8) | 11
 _PIDFD_INFO_EXIT: Final = 1 << 3
 _INFO: Final = struct.Struct("<QQ11Ii")
@@ -22,7 +24,11 @@ class Ending(NamedTuple):
     cause: str
 
 
-_UNKNOWN: Final = Ending("crashed", None, "the process is gone; how it ended is not known")
+_UNKNOWN: Final = Ending("lost contact", None, "the process is gone; how it ended is not known")
+_FAULTS: Final = frozenset({3, 4, 5, 6, 7, 8, 11, 31})
+"""Signals that a program earns by its own doing: SIGQUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS."""
+_STATE_FIELD: Final = 3
+_EXIT_CODE_FIELD: Final = 52
 
 
 class Owner:
@@ -57,17 +63,35 @@ class Owner:
                 self._is_dead = not self._matches()
         return self._is_dead
 
-    def ending(self) -> Ending:
-        """How it ended, as far as the kernel tells (Linux 6.15 keeps the exit code of a pidfd)."""
-        if self._pidfd is None:
+    def ending(self, memory: OomWatch | None = None) -> Ending:
+        """How it ended, as far as the kernel tells somebody who is not its parent. `memory`: made while it lived."""
+        status = self._wait_status()
+        if status is None:
             return _UNKNOWN
+        ending = describe(status)
+        if status & 0x7F == _SIGKILL and memory is not None and (why := memory.verdict()):
+            return ending._replace(cause=f"out of memory: {why}")
+        return ending
+
+    def exit_code(self) -> int | None:
+        """The code it left with; None if a signal ended it or the kernel does not tell."""
+        status = self._wait_status()
+        return (status >> 8) & 0xFF if status is not None and not status & 0x7F else None
+
+    def _wait_status(self) -> int | None:
+        """Of a dead process: from /proc until its parent has reaped it, from its pidfd (Linux 6.15) afterwards."""
+        if self._is_foreign:
+            return None
+        status = _zombie_status(self.pid, self._start_ticks)
+        if status is not None or self._pidfd is None:
+            return status
         buffer = bytearray(_INFO.pack(_PIDFD_INFO_EXIT, *([0] * 13)))
         try:
             fcntl.ioctl(self._pidfd, _PIDFD_GET_INFO, buffer)
         except OSError:
-            return _UNKNOWN
+            return None
         fields = _INFO.unpack(buffer)
-        return describe(fields[-1]) if fields[0] & _PIDFD_INFO_EXIT else _UNKNOWN
+        return int(fields[-1]) if fields[0] & _PIDFD_INFO_EXIT else None
 
     def close(self) -> None:
         """Let go of the process."""
@@ -85,6 +109,17 @@ class Owner:
                 return True
             return True
         return files.start_ticks(self.pid) == self._start_ticks
+
+
+def _zombie_status(pid: int, start_ticks: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    fields = text.rpartition(")")[2].split()  # from field 3 on: the name before may contain anything
+    if len(fields) < _EXIT_CODE_FIELD - 2 or fields[0] not in "ZX" or int(fields[19]) != start_ticks:
+        return None
+    return int(fields[_EXIT_CODE_FIELD - _STATE_FIELD])
 
 
 def _can_lock(path: Path, offset: int) -> bool:
@@ -108,10 +143,8 @@ def describe(wait_status: int) -> Ending:
     """An exit status as wait(2) gives it, in words."""
     signal_number = wait_status & 0x7F
     code = (wait_status >> 8) & 0xFF
-    if signal_number == 9:
-        return Ending("killed", 137, "killed by SIGKILL (the out-of-memory killer, a scheduler or a person)")
-    if signal_number == 15:
-        return Ending("killed", 143, "terminated by SIGTERM")
+    if signal_number == _SIGKILL:
+        return Ending("killed", 137, "SIGKILL (the out-of-memory killer, a scheduler or a person)")
     if signal_number:
         import signal  # noqa: PLC0415
 
@@ -119,7 +152,7 @@ def describe(wait_status: int) -> Ending:
             name = signal.Signals(signal_number).name
         except ValueError:
             name = f"signal {signal_number}"
-        return Ending("crashed", 128 + signal_number, f"ended by {name}")
+        return Ending("crashed" if signal_number in _FAULTS else "killed", 128 + signal_number, name)
     if code:
         return Ending("failed", code, f"exited with code {code} without finish()")
     return Ending("finished", 0, "exited without finish()")

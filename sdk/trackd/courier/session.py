@@ -12,7 +12,8 @@ import msgspec
 from trackd_proto import records, spool, version
 
 from trackd.courier.lanes import SpoolLane, UnreadableHeadError
-from trackd.courier.owner import Owner
+from trackd.courier.memory import OomWatch
+from trackd.courier.owner import Ending, Owner, describe
 from trackd.lane import Lane
 
 _LOCK_NAME: Final = "courier.lock"
@@ -25,11 +26,13 @@ class ServedSession:
         self.directory = directory
         self.info = info
         self.owner = Owner(info.pid, info.start_ticks, info.pid_namespace, (directory / "alive", info.alive_offset))
+        self._memory = OomWatch(info.pid)
         self.lanes: dict[bytes, SpoolLane] = {}
         self.unreadable: set[str] = set()
         self._lock = lock
         self._seen_mtime_ns = 0
         self._own: dict[str, Lane] = {}  # attempt -> our own writer into it
+        self._assumed: dict[str, tuple[spool.Target, int]] = {}  # attempt -> the exit code its EXIT record assumes
 
     @classmethod
     def claim(cls, directory: Path) -> "ServedSession | None":
@@ -80,22 +83,45 @@ class ServedSession:
             if target.role != "main" or lane.is_exit_written or lane.word(spool.CLOSED) or not lane.owner.is_dead():
                 continue
             lane.is_exit_written = True
-            ending = lane.owner.ending()
-            own = self._own_lane(target)
-            own.append(records.EXIT, ending._asdict())
-            own.close()
-            del self._own[target.attempt]
+            self._write_exit(target, lane.owner.ending(self._memory))
+        if self._assumed and self.owner.is_dead():
+            self._correct()
+
+    def _correct(self) -> None:
+        """Python does not tell a program with which code it leaves; the kernel may have told us."""
+        assumed, self._assumed = self._assumed, {}
+        code = self.owner.exit_code()
+        for target, said in assumed.values():
+            if code is not None and code != said:
+                self._write_exit(target, describe(code << 8))
+
+    def _write_exit(self, target: spool.Target, ending: Ending) -> None:
+        own = self._own_lane(target)
+        own.append(records.EXIT, ending._asdict())
+        own.close()
+        del self._own[target.attempt]
+        self._seen_mtime_ns = 0  # the clock of the file system may not have moved since we looked
 
     def finish_sent(self) -> None:
         """Note in the run directory what was logged, and remove what is safe elsewhere."""
         for lane in self.lanes.values():
-            if lane.has_files and lane.is_sent():
+            if lane.has_files and lane.is_sent() and not self._is_to_end(lane):
+                if lane.word(spool.ASSUMED) and lane.word(spool.PID) == self.info.pid:
+                    self._assumed[lane.target.attempt] = (lane.target, lane.word(spool.ASSUMED) - 1)
                 _note_logged(lane)
                 lane.remove_files()
 
     def is_done(self) -> bool:
         """Whether nothing is left to do: every lane's files are gone, and nobody can add one."""
-        return self.owner.is_dead() and all(not lane.has_files for lane in self.lanes.values()) and not self.unreadable
+        if self.unreadable or self._assumed or not self.owner.is_dead():
+            return False
+        # Looked for on the disk too: an EXIT record of ours may just have been written.
+        return all(not lane.has_files for lane in self.lanes.values()) and not any(self.directory.glob("*.head"))
+
+    def _is_to_end(self, lane: SpoolLane) -> bool:
+        """Whether its EXIT record is still to be written by us: its process died since `end_dead` looked."""
+        is_ended = lane.is_exit_written or lane.word(spool.CLOSED)
+        return lane.target.role == "main" and not is_ended and lane.owner.is_dead()
 
     def close(self, is_done: bool) -> None:
         """Let go of the session; remove its directory if everything was sent."""

@@ -43,11 +43,13 @@ def place(tmp_path: Path) -> Path:
         ("import sys; sys.exit()", 0, "finished", 0, None),
         ("import sys; sys.exit(0)", 0, "finished", 0, None),
         ("import sys; sys.exit(3)", 3, "failed", 3, "exit code 3"),
+        ("exit(3)", 3, "failed", 3, "exit code 3"),
         ("import sys; sys.exit('no data')", 1, "failed", 1, "no data"),
         ("raise ValueError('bad lr')", 1, "failed", 1, "ValueError: bad lr"),
         ("raise KeyboardInterrupt", -signal.SIGINT, "killed", 130, "KeyboardInterrupt"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGINT)", -signal.SIGINT, "killed", 130, "KeyboardInterrupt"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM, "killed", 143, "SIGTERM"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGHUP)", -signal.SIGHUP, "killed", 129, "SIGHUP"),
         ("run.finish(); raise ValueError", 1, "finished", 0, None),
         ("run.finish(2)", 0, "failed", 2, "exit code 2"),
         ("with run: raise SystemExit(4)", 4, "failed", 4, "exit code 4"),
@@ -57,7 +59,12 @@ def test_states(place: Path, ending: str, returncode: int, state: str, exit_code
     code, err = end(start(place, LOGS + ending))
     assert code == returncode, err
     found = written.only(place)
-    assert found.exits == [{"state": state, "exit_code": exit_code, "cause": cause}]
+    (body,) = found.exits
+    assert (body["state"], body["exit_code"], body["cause"]) == (state, exit_code, cause)
+    # What Python does not tell is left to the courier, which may hear it from the kernel.
+    assert body.get("is_assumed", False) == (ending == "" or "sys.exit" in ending or ending.startswith("exit"))
+    trace = body.get("traceback") or ""
+    assert ("ValueError: bad lr" in trace and trace.startswith("Traceback")) == ("bad lr" in ending)
     assert [row for _, row in found.rows] == [{"a": i} for i in range(10)]
 
 
@@ -129,6 +136,23 @@ os.kill(os.getpid(), signal.SIGTERM)
     assert (code, written.only(place).state) == expected, err
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2"])
+def test_in_a_batch_job_a_signal_of_the_scheduler_is_a_preemption(place: Path, name: str) -> None:
+    number = getattr(signal, name)
+    body = f"import os, signal\nos.environ['SLURM_JOB_ID'] = '812'\n{LOGS}os.kill(os.getpid(), signal.{name})"
+    code, err = end(start(place, body))
+    assert code == -number, err
+    expected = ("preempted", 128 + number, f"{name} in SLURM job 812: preemption, time limit or cancellation")
+    (said,) = written.only(place).exits
+    assert (said["state"], said["exit_code"], said["cause"]) == expected
+
+
+def test_outside_of_batch_jobs_sigusr1_is_the_programs_own(place: Path) -> None:
+    body = LOGS + "import signal\nassert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL"
+    code, err = end(start(place, body))
+    assert code == 0, err
+
+
 def test_sigterm_is_given_back_after_the_last_run(place: Path) -> None:
     body = LOGS + "import signal\nrun.finish()\nassert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL"
     code, err = end(start(place, body))
@@ -173,7 +197,7 @@ run.log({"a": 10})
     code, err = end(start(place, body))
     assert code == 0, err
     found = written.only(place)
-    assert found.exits == [{"state": "finished", "exit_code": 0, "cause": None}]
+    assert found.exits == [{"state": "finished", "exit_code": 0, "cause": None, "is_assumed": True}]
     assert len(found.rows) == 12 and found.closed == 2
 
 
