@@ -19,7 +19,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 RunTarget = Annotated[str, typer.Argument(metavar="PROJECT/RUN")]
 Target = Annotated[str, typer.Argument(metavar="PROJECT[/RUN]")]
 
-_COLOURS = {"running": "green", "failed": "red", "crashed": "red", "killed": "red", "lost contact": "yellow"}
+_COLOURS = {
+    "running": "green", "failed": "red", "crashed": "red", "killed": "red", "preempted": "yellow",
+    "lost contact": "yellow",
+}  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -78,6 +81,8 @@ def _print_runs(page: dict[str, Any], as_json: bool) -> None:
     table = Table("run", "name", "state", "created", "duration", "rows", "summary", box=None)
     for r in page["runs"]:
         state = Text(r["state"], style=_COLOURS.get(r["state"], ""))
+        if r["cause"]:
+            state.append(f" ({_short(r['cause'], 40)})", style="dim")
         summary = " ".join(f"{k}={_short(v)}" for k, v in list(r["summary"].items())[:4])
         table.add_row(
             Text(r["run_id"]), Text(r["name"] or ""), state, _when(r["created_us"]), _duration(r["duration_s"]),
@@ -120,6 +125,8 @@ def show_run(target: RunTarget, as_json: AsJson = False) -> None:
     if facts["lost_records"]:
         table.add_row("lost records", Text(f"{facts['lost_records']} (trackd verify {target})", style="red"))
     hub.out.print(table)
+    if facts["traceback"]:
+        hub.out.print(Text(facts["traceback"], style="red"))
     _print_values("config", facts["config"])
     _print_values("summary", facts["summary"])
     _print_keys(keys)

@@ -106,6 +106,8 @@ class RunOut(BaseModel):
     state: str
     exit_code: int | None
     cause: str | None
+    traceback: str | None
+    """Of a failed run: the exception's, its tail. Only in answers about one run."""
     created_us: int
     updated_us: int
     ended_us: int | None
@@ -209,3 +211,4 @@ class ChartRequest(Strict):
     start: float | None = None
     end: float | None = None
     stream: Literal["default", "system"] = "default"
+    attempt: Annotated[int | None, Field(ge=1)] = None

@@ -468,7 +468,7 @@ class CatalogTransaction:
     def _exit(self, writer: Writer, body: dict[str, Any], order: bytes, time_us: int) -> None:
         attempts = tables.attempts
         code = body.get("exit_code")
-        strength = b"\x02" if writer.role == "main" else b"\x01"
+        strength = b"\x01" if writer.role != "main" else b"\x00" if body.get("is_assumed") else b"\x02"
         self._con.execute(
             attempts.update()
             .where(
@@ -483,6 +483,15 @@ class CatalogTransaction:
                 ended_us=time_us,
             )
         )
+        # Of the latest attempt that ended: order keys begin with the attempt's start.
+        trace = body.get("traceback")
+        self._con.execute(
+            _UPSERT_FACT,
+            {
+                "run_no": writer.run_no, "section": "exit", "path": "traceback", "ord": order, "deleted": 0,
+                "value": decode.encode_value(str(trace) if trace else None),
+            },
+        )  # fmt: skip
 
     # -- closing
 
@@ -665,16 +674,21 @@ def find_run(con: Connection, project_no: int, run_id: str) -> int | None:
     return found
 
 
-def load_lanes(con: Connection, run_no: int) -> steps.Lanes:
-    """The run's lanes with their offsets."""
+def load_lanes(con: Connection, run_no: int, attempt: int | None = None) -> steps.Lanes:
+    """The run's lanes with their offsets; of the attempt of this number, from 1 in order of their start, or of all."""
     rows = con.execute(_LANES, {"no": run_no})
-    return steps.resolve(
+    lanes = steps.resolve(
         steps.Lane(
             r.lane_no, (r.attempt_start, r.attempt), r.start_us, r.writer_id,
             r.rows, r.min_step, r.max_step, r.min_time, r.max_time,
         )
         for r in rows
     )  # fmt: skip
+    if attempt is None:
+        return lanes
+    attempts = con.execute(_ATTEMPTS, {"no": run_no}).all()
+    chosen = attempts[attempt - 1] if 0 < attempt <= len(attempts) else None
+    return lanes.of_attempt(chosen and (chosen.start_us, chosen.attempt))
 
 
 def derived(con: Connection, run_no: int) -> dict[str, Any]:

@@ -168,7 +168,7 @@ class EmbeddedStore:
             r, p = tables.runs, tables.projects
             row = con.execute(sa.select(r).where(r.c.run_no == run_no)).one()
             name = con.execute(sa.select(p.c.name).where(p.c.project_no == row.project_no)).scalar_one()
-            return reads.runs_json(con, [row], {row.project_no: name}, dict(self._beats), self._clock())[0]
+            return reads.run_json(con, row, name, dict(self._beats), self._clock())
 
     def versions(self, runs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
         """See ports.ReadPort."""

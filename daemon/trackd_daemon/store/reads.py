@@ -13,6 +13,7 @@ from trackd_daemon.store.catalog_write import load_lanes
 
 Json = dict[str, Any]
 LOST_CONTACT_US: Final = 60_000_000
+_SILENT: Final = "nothing has been heard from it for a minute; why is not known"
 
 
 def state_of(exit_state: str | None, heartbeat_us: int, now_us: int) -> str:
@@ -56,6 +57,7 @@ class _Facts:
     """(path, value, order key, is deleted), in order"""
     config: Json = field(default_factory=dict)
     meta: Json = field(default_factory=dict)
+    exit: Json = field(default_factory=dict)
 
 
 def _facts(con: Connection, run_nos: Sequence[int]) -> dict[int, _Facts]:
@@ -78,7 +80,8 @@ def _facts(con: Connection, run_nos: Sequence[int]) -> dict[int, _Facts]:
             if part == "summary":
                 result[run_no].explicit.append((path, value, order, deleted))
             else:
-                target = result[run_no].config if part == "config" else result[run_no].meta
+                facts = result[run_no]
+                target = {"config": facts.config, "exit": facts.exit}.get(part, facts.meta)
                 target[path] = decode.decode_value(value)
     for facts in result.values():
         facts.automatic.sort()
@@ -114,6 +117,13 @@ def _overlay(target: Json, layer: Json) -> None:
             target[key] = value
 
 
+def run_json(con: Connection, row: Row[Any], project: str, beats: Mapping[int, int], now_us: int) -> Json:
+    """One run as docs/http-api.md has it, with the traceback that a page of runs leaves out."""
+    facts = _facts(con, [row.run_no])[row.run_no]
+    found = _run_json(row, facts, project, beats.get(row.run_no, 0), now_us)
+    return found | {"traceback": facts.exit.get("traceback") if found["state"] == "failed" else None}
+
+
 def runs_json(
     con: Connection, rows: Sequence[Row[Any]], projects: Mapping[int, str], beats: Mapping[int, int], now_us: int
 ) -> list[Json]:
@@ -134,7 +144,8 @@ def _run_json(row: Row[Any], facts: _Facts, project: str, beat_us: int, now_us: 
         "entity": row.entity,
         "state": state,
         "exit_code": row.exit_code,
-        "cause": row.cause,
+        "cause": _SILENT if row.exit_state is None and state == "lost contact" else row.cause,
+        "traceback": None,
         "created_us": row.created_us,
         "updated_us": row.updated_us,
         "ended_us": ended,
