@@ -167,7 +167,7 @@ SERVED = replace(LANE, owner="alive", has_courier=True)
         (facts.Backlog((replace(LANE, has_courier=True),)), "note", ", on the way", ""),
         (facts.Backlog((replace(SERVED, durable=10),)), "ok", "nothing waits", ""),
         (facts.Backlog(unreadable=("/s/2/x.head (no spool head)",)), "warning", "/s/2/x.head", "trackd flush"),
-        (facts.Backlog(wal_path="/w", wal_records=3, wal_bytes=9), "warning", "/w holds 3 records not committed", "trackd flush"),
+        (facts.Backlog(wal_path="/w", wal_records=3, wal_bytes=9), "warning", "/w holds 3 records not", "trackd flush"),
         (facts.Backlog(wal_path="/w", wal_records=None, wal_bytes=9), "warning", "cannot be told", "trackd flush"),
         (facts.Backlog(wal_path="/w", wal_records=0, wal_bytes=9), "ok", "nothing waits", ""),
         (facts.Backlog(offline=(facts.Offline("/r", 2048, 7),)), "note", "(7 records, 2.0 KiB)", "trackd flush /r"),

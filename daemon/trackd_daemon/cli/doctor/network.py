@@ -64,7 +64,18 @@ def see_daemon(where: Instance) -> facts.Daemon:
     return facts.Daemon(published, is_there, "ok", "", reply.version, routes, tuple(reply.warnings), reply.lost_records)
 
 
+def _hush() -> None:
+    """Loops of grpc.aio in several threads wake each other for nothing, and would say so on stderr."""
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), BlockingIOError):
+            loop.default_exception_handler(context)
+
+    asyncio.get_running_loop().set_exception_handler(handle)
+
+
 async def _ask_daemon(where: Instance) -> Any:
+    _hush()
     link = await instance.connect(where, client=_CLIENT, timeout_s=_ANSWER_S)
     try:
         return await link.control.Status(ingest_pb2.StatusRequest(), timeout=_ANSWER_S)
@@ -121,6 +132,7 @@ def _connect(targets: list[Any]) -> str:
 
 async def _ask_hub(address: str, cookie: bytes) -> str:
     """The URL of its dashboard. Hello proves the hub to us; only a further call proves us to the hub."""
+    _hush()
     link = await instance.connect_to(address, cookie, client=_CLIENT, timeout_s=_ANSWER_S)
     try:
         await link.ingest.Resume(ingest_pb2.ResumeRequest(), timeout=_ANSWER_S)
