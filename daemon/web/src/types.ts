@@ -40,6 +40,8 @@ export interface Run {
   state: RunState;
   exit_code: number | null;
   cause: string | null;
+  /** Of a failed run, in the answer about one run. */
+  traceback: string | null;
   created_us: number;
   updated_us: number;
   ended_us: number | null;

@@ -59,6 +59,7 @@ export function makeRun(id: string, other: Partial<Run> = {}): Run {
     state: "finished",
     exit_code: 0,
     cause: null,
+    traceback: null,
     created_us: 0,
     updated_us: 0,
     ended_us: null,

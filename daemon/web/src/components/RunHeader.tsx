@@ -28,9 +28,15 @@ export function RunHeader({ run, onEdit }: { run: Run; onEdit: (changes: Edits) 
         {run.user && <Fact name="By" value={[run.user, run.host].filter(Boolean).join(" on ")} />}
         {run.group && <Fact name="Group" value={run.group} />}
         {run.attempts > 1 && <Fact name="Attempts" value={String(run.attempts)} />}
-        {run.cause && <Fact name="Ended by" value={run.cause} />}
+        {run.cause && <Fact name={run.state === "lost contact" ? "Lost contact" : "Ended by"} value={run.cause} />}
         {run.lost_records > 0 && <Fact name="Lost records" value={formatNumber(run.lost_records)} />}
       </dl>
+      {run.traceback && (
+        <details class="traceback">
+          <summary>Traceback</summary>
+          <pre>{run.traceback}</pre>
+        </details>
+      )}
       <div class="run-words">
         <Editable label="Tags" value={run.tags.join(", ")} placeholder="Add tags, separated by commas" onSave={(text) => onEdit({ tags: text.split(",").map((tag) => tag.trim()).filter(Boolean) })} />
         <Editable label="Notes" value={run.notes} placeholder="Add a note" onSave={(notes) => onEdit({ notes })} />
