@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from trackd_daemon.cli import verify
+from trackd_daemon.cli.root import app
 from trackd_daemon.cli.verify import Logged
 from trackd_proto.layout import Instance
+from trackd_proto.local.hub_client import HubAuthError, HubClient, NoHubError, NotFoundError
+from typer.testing import CliRunner
 
 HERE = Instance(Path("/nonexistent"), "host")
 
@@ -84,3 +88,93 @@ def test_a_damaged_note_is_an_error_not_agreement(tmp_path: Path, content: str) 
     (tmp_path / "logged.json").write_text(content)
     with pytest.raises(ValueError, match=r"logged\.json cannot be read"):
         verify.logged_here("abc", HERE, [tmp_path])
+
+
+# ---------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def hub_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A hub that answers what a test gives it (an exception is raised), and a run directory with 10 records noted."""
+    monkeypatch.setenv("TRACKD_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    note = {"writers": {"aa": {"last_seq": 10, "crc32": 7, "role": "main"}}}
+    (tmp_path / "run" / "logged.json").write_text(json.dumps(note))
+
+    def answer(what: Any) -> None:
+        def get(path: str) -> Any:
+            assert path == "/runs/p/r/writers"
+            if isinstance(what, Exception):
+                raise what
+            return {"writers": what}
+
+        client = SimpleNamespace(get=get)
+        monkeypatch.setattr(HubClient, "of_settings", classmethod(lambda cls, settings: client))
+
+    return answer
+
+
+def run_verify(*words: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, ["verify", "p/r", *words], env={"COLUMNS": "200"})
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_the_command_succeeds_when_all_agrees(hub_says: Any) -> None:
+    hub_says([stored()])
+    code, out, err = run_verify("--dir", "run")
+    assert (code, "ok" in out, "error" in err) == (0, True, False)
+
+
+@pytest.mark.parametrize(
+    ("hub", "said"),
+    [
+        ([], "the hub has none of its 10 records"),
+        ([stored(records=8)], "records 9 to 10 are not in the hub"),
+        ([stored(crc32=8)], "the rolling hash differs"),
+        ([stored(records=12)], "records 11 to 12, which were not noted"),
+        ([stored(records=8, losses=[loss(9, 2, "full")])], "records 9 to 10 are declared lost (full)"),
+        ([stored(next_seq=12)], "the hub counts 10 records and 0 lost up to record 11"),
+        # A writer of another machine, not compared, that the hub itself knows to be incomplete.
+        ([stored(), stored("bb", losses=[loss(3, 1, "damaged")])], "record 3 is declared lost (damaged)"),
+    ],
+)
+def test_every_difference_fails_the_command(hub_says: Any, hub: Any, said: str) -> None:
+    hub_says(hub)
+    code, out, err = run_verify("--dir", "run")
+    assert code == 1 and said in out and "writers differ" in err
+    code, out, err = run_verify("--dir", "run", "--json")
+    answer = json.loads(out)
+    assert code == 1 and answer["ok"] is False and any(said in w["problem"] for w in answer["writers"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NoHubError("the hub at http://127.0.0.1:1 does not answer: run `trackd open`"),
+        NotFoundError("no run 'r' in project 'p'"),
+        HubAuthError("the hub does not accept the credential"),
+    ],
+)
+def test_a_hub_that_does_not_answer_fails_the_command(hub_says: Any, error: Exception) -> None:
+    hub_says(error)
+    code, out, err = run_verify("--dir", "run")
+    assert (code, out, err) == (1, "", f"error: {error}\n")
+
+
+def test_without_a_readable_note_the_command_fails(hub_says: Any, tmp_path: Path) -> None:
+    hub_says([stored()])
+    code, out, err = run_verify()
+    assert code == 1 and "nothing here says what was logged" in err and "--dir RUN_DIR" in err
+    code, out, err = run_verify("--json")
+    assert code == 1 and json.loads(out)["ok"] is False
+    code, _, err = run_verify("--dir", str(tmp_path / "none"))
+    assert code == 1 and "nothing here says" in err
+    (tmp_path / "run" / "logged.json").write_text('{"writers": {"aa"')
+    code, out, err = run_verify("--dir", "run")
+    assert code == 1 and "logged.json cannot be read" in err
+    (tmp_path / "run" / "logged.json").unlink()
+    (tmp_path / "run" / "logged.json").mkdir()
+    code, out, err = run_verify("--dir", "run")
+    assert code == 1 and "logged.json cannot be read" in err and "Is a directory" in err
