@@ -203,7 +203,7 @@ def verify_run(
         logged, used = verify.logged_here(run, places.instance(home), verify.run_directories(run, roots))
     except ValueError as error:
         hub.fail(str(error))
-    verdicts = verify.compare(logged, stored)
+    verdicts = verify.compare(logged, stored, verify.damaged_heads(places.instance(home).spool))
     is_good = verify.is_good(verdicts)
     if as_json:
         hub.print_json(

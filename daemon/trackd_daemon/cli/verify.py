@@ -48,8 +48,14 @@ class Verdict:
         return self.logged is not None
 
 
-def compare(logged: Mapping[str, Logged], stored: Iterable[Mapping[str, Any]]) -> list[Verdict]:
-    """A verdict for every writer that either side knows."""
+def compare(
+    logged: Mapping[str, Logged], stored: Iterable[Mapping[str, Any]], damaged: Mapping[str, Path] | None = None
+) -> list[Verdict]:
+    """A verdict for every writer that either side knows.
+
+    `damaged`: spool heads that cannot be read, by writer. Such a writer may have logged more than anybody knows.
+    """
+    damaged = damaged or {}
     hub = {writer["writer_id"]: writer for writer in stored}
     verdicts = []
     for writer_id in sorted({*logged, *hub}):
@@ -57,7 +63,11 @@ def compare(logged: Mapping[str, Logged], stored: Iterable[Mapping[str, Any]]) -
         role = theirs["role"] if theirs else mine.role if mine else ""
         count = None if mine is None else mine.last_seq
         stored_count = theirs["records"] if theirs else 0
-        verdicts.append(Verdict(writer_id, role, count, stored_count, _problem(mine, theirs)))
+        problem = _problem(mine, theirs)
+        if path := damaged.get(writer_id):
+            unknown = f"{path} cannot be read: how much was logged is not known"
+            problem = f"{problem}; {unknown}" if problem else unknown
+        verdicts.append(Verdict(writer_id, role, count, stored_count, problem))
     return verdicts
 
 
@@ -147,14 +157,25 @@ def _noted(path: Path) -> dict[str, Logged]:
 def _heads(run_id: str, directory: Path) -> Iterable[tuple[str, tuple[spool.Target, int]]]:
     """Target and last assigned seq of the run's writers whose spools are still there."""
     for path in sorted(directory.glob("*/*.head")):
-        try:
-            head = path.read_bytes()
-            words = struct.unpack_from("=6Q", head)
-            target = spool.get_target(head)
-        except (OSError, struct.error, spool.SpoolError, msgspec.DecodeError):
-            continue
-        if words[spool.MAGIC] == spool.MAGIC_WORD and target.run_id == run_id:
-            yield path.stem, (target, words[spool.ASSIGNED])
+        found = _head(path)
+        if found is not None and found[0].run_id == run_id:
+            yield path.stem, found
+
+
+def damaged_heads(directory: Path) -> dict[str, Path]:
+    """Heads of spools that are there and cannot be read, by writer. To which run they belong only others can tell."""
+    # Who is gone when looked at again was sent, and cleared by its courier.
+    return {path.stem: path for path in sorted(directory.glob("*/*.head")) if _head(path) is None and path.exists()}
+
+
+def _head(path: Path) -> tuple[spool.Target, int] | None:
+    try:
+        head = path.read_bytes()
+        words = struct.unpack_from("=6Q", head)
+        target = spool.get_target(head)
+    except (OSError, struct.error, spool.SpoolError, msgspec.DecodeError):
+        return None
+    return (target, words[spool.ASSIGNED]) if words[spool.MAGIC] == spool.MAGIC_WORD else None
 
 
 def usual_roots(home: Path, environ: Mapping[str, str] = os.environ) -> list[Path]:

@@ -10,6 +10,7 @@ from trackd_daemon.cli import verify
 from trackd_daemon.cli.root import app
 from trackd_daemon.cli.verify import Logged
 from trackd_proto.layout import Instance
+from trackd_proto.local import places
 from trackd_proto.local.hub_client import HubAuthError, HubClient, NoHubError, NotFoundError
 from typer.testing import CliRunner
 
@@ -178,3 +179,15 @@ def test_without_a_readable_note_the_command_fails(hub_says: Any, tmp_path: Path
     (tmp_path / "run" / "logged.json").mkdir()
     code, out, err = run_verify("--dir", "run")
     assert code == 1 and "logged.json cannot be read" in err and "Is a directory" in err
+
+
+@pytest.mark.parametrize("head", [b"", b"short", bytes(8192)])
+def test_a_spool_that_cannot_be_read_is_no_proof(hub_says: Any, head: bytes) -> None:
+    spool = places.instance().spool
+    (spool / "session").mkdir(parents=True)
+    (spool / "session" / "ff.head").write_bytes(head)
+    hub_says([stored()])
+    assert run_verify("--dir", "run")[0] == 0, "of a writer that nobody counts to this run"
+    (spool / "session" / "aa.head").write_bytes(head)
+    code, out, _ = run_verify("--dir", "run", "--json")
+    assert code == 1 and "aa.head cannot be read: how much was logged is not known" in out
