@@ -172,6 +172,55 @@ def test_an_interrupt_of_the_job_does_not_end_the_daemon(home: Path) -> None:
     assert processes.daemons(home) == [daemon]
 
 
+@pytest.fixture
+def small_cgroup() -> Iterator[Path]:
+    """A memory cgroup of 400 MiB, where this machine lets us make one."""
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    for _, controllers, inside in lines:
+        parent = Path("/sys/fs/cgroup") / ("memory" if controllers else "") / inside.lstrip("/")
+        if controllers not in ("", "memory"):
+            continue
+        group, limit = parent / f"trackd-test-{os.getpid()}", "memory.limit_in_bytes" if controllers else "memory.max"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / limit).write_text("400M")
+        except OSError:
+            group.rmdir()
+            continue
+        yield group
+        deadline = time.monotonic() + 20
+        while (group / "cgroup.procs").read_text():  # daemon and courier, which the test ends
+            assert time.monotonic() < deadline, "the cgroup is still in use"
+            time.sleep(0.05)
+        group.rmdir()
+        return
+    pytest.skip("needs the right to make memory cgroups")
+
+
+OOM = """
+import os, sys
+with open(sys.argv[3] + "/cgroup.procs", "w") as file:
+    file.write(str(os.getpid()))
+sys.argv[3] = "kept = []\\nwhile True: kept.append(bytearray(10_000_000))"
+""" + TRAINER  # fmt: skip
+
+
+@pytest.mark.skipif(not kernel_tells, reason="the kernel does not tell what ended a process")
+def test_the_kernel_out_of_memory(small_cgroup: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OOM, "greedy", str(ROWS), str(small_cgroup)]
+    trainer = subprocess.run(command, env=environment(tmp_path), cwd=tmp_path, timeout=60, check=False)
+    try:
+        assert trainer.returncode == -signal.SIGKILL
+        facts = ended(tmp_path, "greedy", state="killed")
+        assert facts["cause"].startswith("out of memory: the kernel killed")
+    finally:
+        leaks = processes.stop_home(tmp_path)
+    assert not leaks, leaks
+
+
 UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 

@@ -149,6 +149,7 @@ def test_states(tmp_path: Path) -> None:
     assert run(store)["state"] == "running"
     now[0] += 61_000_000
     assert run(store)["state"] == "lost contact"
+    assert run(store)["cause"] == "nothing has been heard from it for a minute; why is not known"
     store.touch([made.writer_id], now[0])
     assert run(store)["state"] == "running"
     assert store.runs("p", where="state = running")["total"] == 1
@@ -162,6 +163,35 @@ def test_states(tmp_path: Path) -> None:
     store.ingest([made.whole()])
     assert (run(store)["state"], run(store)["cause"]) == ("finished", None), "the main writer knows better"
     store.close()
+
+
+@pytest.mark.parametrize("is_courier_first", [False, True])
+def test_the_exit_code_that_the_kernel_told_beats_the_one_that_python_assumed(
+    store: EmbeddedStore, is_courier_first: bool
+) -> None:
+    main, courier = script(1, attempt="a"), script(2, attempt="a")
+    courier.role = "courier"
+    courier.written.clear()
+    assumed = {"state": "finished", "exit_code": 0, "cause": None, "is_assumed": True}
+    main.add(records.EXIT, BORN_US + 20, 0, assumed)
+    courier.start().add(records.EXIT, BORN_US + 10, 0, {"state": "failed", "exit_code": 3, "cause": "exited"})
+    for made in (courier, main) if is_courier_first else (main, courier):
+        store.ingest([made.whole()])
+    assert (run(store)["state"], run(store)["exit_code"]) == ("failed", 3)
+
+
+def test_the_traceback_is_that_of_the_last_attempt_and_only_of_a_failure(store: EmbeddedStore) -> None:
+    first, second = script(1, attempt="one"), script(50, attempt="two")
+    failed = {"state": "failed", "exit_code": 1, "cause": "ValueError: x", "traceback": "Traceback: x"}
+    first.add(records.EXIT, BORN_US + 20, 0, failed)
+    store.ingest([first.whole()])
+    assert (run(store)["cause"], run(store)["traceback"]) == ("ValueError: x", "Traceback: x")
+    assert store.runs("p")["runs"][0]["traceback"] is None, "too long for a page of runs"
+    store.ingest([second.whole()])
+    assert run(store)["traceback"] is None, "it runs again"
+    second.add(records.EXIT, BORN_US + 90, 0, {"state": "failed", "exit_code": 2, "cause": "exit code 2"})
+    store.ingest([second.whole()])
+    assert (run(store)["cause"], run(store)["traceback"]) == ("exit code 2", None)
 
 
 def test_summary_explicit_beats_automatic_and_deletion_hides_what_came_before(store: EmbeddedStore) -> None:
