@@ -312,5 +312,6 @@ def test_offline_runs_are_listed(where: Instance, monkeypatch: pytest.MonkeyPatc
         (root / "trackd-runs" / "run-2-online").mkdir()
     found = backlog.see_backlog(where).offline
     assert [(o.size, o.records) for o in found] == [(5, 8), (5, 8)]
-    (run / "logged.json").write_text("[]")
-    assert [o.records for o in backlog.see_backlog(where).offline] == [8, 0]
+    for damaged in ("", "[]", '{"writers": {"x": {}}}', "[" * 100_000):
+        (run / "logged.json").write_text(damaged)
+        assert [o.records for o in backlog.see_backlog(where).offline] == [8, 0]

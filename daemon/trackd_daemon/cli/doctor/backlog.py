@@ -165,5 +165,5 @@ def _noted(run: Path) -> int:
     try:
         writers = msgspec.json.decode((run / "logged.json").read_bytes())["writers"]
         return sum(int(note["last_seq"]) for note in writers.values())
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
+    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return 0
