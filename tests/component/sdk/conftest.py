@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import builtins
 import os
 import signal
 import sys
@@ -31,13 +32,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(messages, "_warned", set())
     monkeypatch.setattr(current, "_last", None)
     monkeypatch.setattr(exit, "_pid", 0)
-    hooks = sys.excepthook, sys.exit, signal.getsignal(signal.SIGTERM)
+    hooks = sys.excepthook, sys.exit, type(builtins.exit).__call__
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(atexit, "register", lambda function: function)
     yield place
     for run in [*current.runs(), *current.attached()]:
         run.depth = 0
         run.finish()
     assert trackd.run is None
-    sys.excepthook, sys.exit = hooks[:2]
-    signal.signal(signal.SIGTERM, hooks[2])
+    sys.excepthook, sys.exit, type(builtins.exit).__call__ = hooks
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     messages.configure(silent=False, quiet=False)
