@@ -316,11 +316,18 @@ def read_loss(data: bytes | memoryview, position: int, next_seq: int) -> tuple[L
     return Loss(frame.seq, frame.count, frame.reason), frame.end
 
 
-def resync(data: bytes | memoryview, position: int, next_seq: int, last_seq: int, skipped: int = 0) -> int | None:
+def resync(
+    data: bytes | memoryview,
+    position: int,
+    next_seq: int,
+    last_seq: int,
+    skipped: int = 0,
+    following: bytes = b"",
+) -> int | None:
     """The next position (8-byte aligned) after damage at `position` where a whole frame begins, or None.
 
     The frame may carry any seq in [next_seq, last_seq + 1]; those skipped are lost. `skipped`: bytes between the damage
-    and the start of `data`, where that is another chunk.
+    and the start of `data`, where that is another chunk. `following`: the first frame's header in the next chunk.
     """
     view = memoryview(data)
     for start in range((position + 8) & ~7, len(view) - FRAME_BYTES + 1, 8):
@@ -330,15 +337,23 @@ def resync(data: bytes | memoryview, position: int, next_seq: int, last_seq: int
         if frame is None:
             continue
         room = (skipped + start - position) // (FRAME_BYTES + 8)  # so many records could have stood between
-        behind = _frame_at(view, frame.end)
-        if behind is not None and behind.previous == frame.crc_after:
-            is_sure = behind.seq == frame.seq + frame.count
+        previous, seq = _behind(view, frame.end, following)
+        if previous == frame.crc_after and seq:
+            is_sure = seq == frame.seq + frame.count
         else:
-            is_last = frame.seq + frame.count > last_seq or _is_end(view, frame.end)
-            is_sure = is_last or frame.seq - next_seq <= room
+            is_sure = frame.seq + frame.count > last_seq or frame.seq - next_seq <= room
         if is_sure:
             return start
     return None
+
+
+def _behind(view: memoryview, position: int, following: bytes) -> tuple[int, int]:
+    """(previous crc, seq) of the frame at `position`, or of the next chunk's first after an END mark; (0, 0): none."""
+    if _is_end(view, position) and len(following) == FRAME_BYTES:
+        _, _, previous, _, seq = FRAME.unpack(following)
+        return previous, seq
+    frame = _frame_at(view, position)
+    return (frame.previous, frame.seq) if frame is not None else (0, 0)
 
 
 @dataclass(slots=True)
@@ -372,7 +387,7 @@ def _frame_at(view: memoryview, position: int) -> _Whole | None:
         count, reason = msgspec.msgpack.decode(payload, type=tuple[int, str])
     except (ValueError, RecursionError):
         return None
-    return _Whole(seq, previous, previous, behind, True, count, reason) if count > 0 and reason else None
+    return _Whole(seq, previous, previous, behind, True, count, reason) if 0 < count <= _ALL_BITS and reason else None
 
 
 def frame_seq(data: bytes | memoryview, position: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from trackd.courier.tail import Tail
 from trackd_daemon.upload.delivery import Delivery, Hole
@@ -14,6 +15,8 @@ from trackd_daemon.wal.state import Position
 from trackd_proto import batch, limits, segment, spool
 
 from support.corpora import ROUTE, WRITER, Corpus, Placed
+
+_MOST: Final = 100_000
 
 
 @dataclass
@@ -30,6 +33,9 @@ class Sent:
         if first > expected or first + count <= expected:
             self.problems.append(f"seqs {first}+{count} went out where {expected} comes next")
         self.next_seq[writer] = first + count
+        if count > _MOST:
+            self.problems.append(f"{count} seqs at once, more than any corpus has")
+            return
         for seq in range(max(first, expected), first + count):
             if payload is None:
                 self.lost.setdefault(writer, set()).add(seq)

@@ -150,7 +150,7 @@ def _noted(path: Path) -> dict[str, Logged]:
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}): nothing to compare with") from error
 
 

@@ -120,7 +120,7 @@ def _sha256(text: str) -> str:
 def _load(path: Path) -> list[Session]:
     try:
         return msgspec.json.decode(places.read_private(path), type=_SessionFile).sessions
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError):
         return []  # none yet, or not ours to trust: costs a `trackd open`, nothing else
 
 

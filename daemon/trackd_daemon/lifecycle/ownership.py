@@ -13,6 +13,9 @@ from trackd_daemon.errors import TrackdError
 
 _LOCK_WAIT_S = 1.0
 
+_LAST_EPOCH = 1 << 48
+"""No directory gets there by counting; a proof and a message have 64 bits for it."""
+
 
 class BusyError(TrackdError):
     """Another daemon owns the directory."""
@@ -44,6 +47,8 @@ class Ownership:
         """Count up the directory's epoch, durably. A damaged counter goes on behind every socket that is left."""
         try:
             last = int(places.read_private(self._where.epoch, 64))
+            if not 0 <= last < _LAST_EPOCH:
+                raise ValueError(f"no epoch: {last}")
         except (FileNotFoundError, ValueError):
             last = max((_epoch_of(path) for path in self._where.directory.glob("d*.sock")), default=0)
         places.write_private(self._where.epoch, str(last + 1).encode())

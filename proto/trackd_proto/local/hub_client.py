@@ -195,7 +195,7 @@ def _connect(where: Instance) -> HubClient:
         cookie = bytes.fromhex(places.read_private(where.cookie, 4096).decode("ascii"))
     except FileNotFoundError as error:
         raise NoHubError(f"no hub has run in {where.home} yet: run `trackd open`") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise NoHubError(
             f"{where.published} or {where.cookie} is damaged: run `trackd stop`, then `trackd open`"
         ) from error

@@ -46,7 +46,7 @@ class ServedSession:
             info = msgspec.json.decode((directory / "session.json").read_bytes(), type=spool.SessionInfo)
             if info.format > version.SPOOL_FORMAT:
                 raise UnreadableHeadError(f"{directory} has format {info.format}, ours is {version.SPOOL_FORMAT}")
-        except (OSError, msgspec.DecodeError, UnreadableHeadError):
+        except (OSError, ValueError, RecursionError):
             os.close(lock)
             return None
         return cls(directory, lock, info)

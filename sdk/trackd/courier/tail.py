@@ -141,6 +141,8 @@ class Tail:
             if seq == here.next_seq:
                 self.position = after
                 return _AGAIN
+            if seq - here.next_seq > _MOST:
+                return self._declare(here, _MOST, "damaged")
             self.position = after
             return Item(here.next_seq, seq - here.next_seq, b"", "damaged", here, after)
         open_first, open_count = self._word(spool.LOSS_FIRST), self._word(spool.LOSS_COUNT)
@@ -153,6 +155,7 @@ class Tail:
         return None
 
     def _declare(self, here: Position, count: int, reason: str) -> Item:
+        count = min(count, _MOST)
         self.position = Position(here.chunk, here.offset, here.next_seq + count, here.crc)
         return Item(here.next_seq, count, b"", reason, here, self.position)
 
@@ -170,8 +173,9 @@ class Tail:
             if spool.is_misplaced(head, self._writer_id, number):
                 continue
             data = self._pread(number, start, _CHUNK_READ)
+            following = self._pread(number + 1, spool.CHUNK_HEADER.size, spool.FRAME_BYTES)
             is_behind = number > here.chunk or is_start
-            at = spool.resync(data, -8 if is_behind else 0, here.next_seq, last, skipped)
+            at = spool.resync(data, -8 if is_behind else 0, here.next_seq, last, skipped, following)
             if at is not None:
                 seq, crc = spool.frame_seq(data, at)
                 return seq, Position(number, start + at, seq, crc)
@@ -195,6 +199,8 @@ class Tail:
 
 _AGAIN: Final = object()
 _NO_END: Final = 1 << 64
+_MOST: Final = (1 << 32) - 1
+"""Seqs that one declaration of a loss can speak of (`Batch.count`)."""
 _LARGER: Final = object()
 _READ_BYTES: Final = 64 * limits.KIB
 _LARGEST: Final = limits.MAX_RECORD_BYTES + 2 * spool.FRAME_BYTES

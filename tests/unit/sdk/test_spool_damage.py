@@ -129,3 +129,25 @@ def test_the_corpora_are_what_a_lane_writes(tmp_path: Path) -> None:
         at = (at + spool.FRAME_BYTES + length + 7) & ~7
     same, _ = _chunk(0, records, 1, 0)
     assert image[spool.CHUNK_HEADER.size : at] == same[spool.CHUNK_HEADER.size :]
+
+
+def test_more_losses_than_one_declaration_can_speak_of(tmp_path: Path) -> None:
+    damaged.put_chunks(tmp_path, {0: CORPORA[0].files[0]})
+    words = {spool.PUBLISHED: 1 << 40}
+    tail = Tail(tmp_path, WRITER, lambda index: words.get(index, 0))
+    items = [tail.read(4096, True) for _ in range(4)]
+    assert [item.count for item in items if item is not None] == [1, *[(1 << 32) - 1] * 3]
+    tail.close()
+
+
+def test_a_flipped_seq_behind_damage_is_not_believed(tmp_path: Path) -> None:
+    """`seq` is not in the crc: the frame behind, in the next chunk where need be, says what it must be."""
+    corpus = CORPORA[-1]
+    top = corpus.tops()[WRITER]
+    first, second, *_, last = [p for p in corpus.placed if p.file == 0]
+    for damaged_frame, flipped_frame in ((first, second), (second, last)):
+        for bit in range(4):
+            image = corpora.flipped(corpus.files[0], 8 * damaged_frame.start + 33, 8 * (flipped_frame.start + 16) + bit)
+            damaged.put_chunks(tmp_path, {**corpus.files, 0: image})
+            sent = damaged.tail_all(tmp_path, published=top)
+            assert damaged.judge_loosely(corpus, sent, {WRITER: top}) == []
