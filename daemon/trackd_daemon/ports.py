@@ -54,6 +54,8 @@ class ChartQuery:
     end: float | None = None
     stream: str = "default"
     """"default" (history) or "system"."""
+    attempt: int | None = None
+    """Only the points of this attempt (1 is the first), those included that a later one supersedes."""
 
 
 class IngestPort(Protocol):
@@ -119,9 +121,11 @@ class ReadPort(Protocol):
         end: int | None,
         stream: str,
         steps: Sequence[int] | None = None,
+        attempt: int | None = None,
     ) -> Iterator[list[Json]]:
         """Exact merged rows in step order, in lists of about 10,000; memory does not grow with the run.
 
+        `attempt`: only the rows of this one (1 is the first), those included that a later one supersedes.
         `start` is inclusive, `end` exclusive. `steps`: only the rows at these steps (a few thousand at most).
         """
 

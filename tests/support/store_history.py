@@ -87,7 +87,8 @@ def two_attempts(rng: random.Random) -> list[Script]:
             if rng.random() < 0.2:
                 body[f"rare/{rng.randrange(4)}"] = rng.random()
             if rng.random() < 0.3:
-                script.row(rng.randrange(-5, 60), body, clock, records.ROW)
+                # The second attempt supersedes what the first has from about step 20 on.
+                script.row(rng.randrange(20 if script is again else -5, 60), body, clock, records.ROW)
             else:
                 script.row(ordinal, body, clock)
             _aside(rng, script, clock)

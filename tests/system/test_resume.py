@@ -70,3 +70,27 @@ def test_a_wish_of_an_offline_run_is_checked_when_it_is_sent(trackd_home: Path, 
     assert len(scripts.read("p/a", tmp_path)["rows"]) == 3 and len(scripts.read("p/b", tmp_path)["rows"]) == 1
     again = json.loads(scripts.trackd("flush", str(tmp_path), "--json", cwd=tmp_path))
     assert again["committed"] and again["conflicts"] == [], "what is there is its own data"
+
+
+ATTEMPT = """
+import json, sys, trackd
+run = trackd.Api().run("p/k")
+first = [row["loss"] for row in run.scan_history(attempt=1)]
+sampled = [row["loss"] for row in run.history(samples=1000, pandas=False, attempt=2)]
+print(json.dumps({"first": first, "sampled": sampled, "attempts": run.attempts, "last_step": run.last_step}))
+"""
+
+
+def test_killed_and_begun_again_from_a_checkpoint_is_one_curve(trackd_home: Path, tmp_path: Path) -> None:
+    train("allow", "k", 0, 60, "killed", tmp_path)
+    train("allow", "k", 40, 50, "killed", tmp_path)
+    train("allow", "k", 45, 70, "finished", tmp_path)
+    scripts.trackd("flush", "--all", cwd=tmp_path)
+    found = scripts.read("p/k", tmp_path)
+    steps = [row["_step"] for row in found["rows"]]
+    assert steps == list(range(70)) and found["state"] == "finished"
+    assert [row["loss"] for row in found["rows"]] == [*range(40), *(step + 0.5 for step in range(40, 70))]
+    kept = json.loads(scripts.python(ATTEMPT, cwd=tmp_path).stdout)
+    assert kept["first"] == list(range(60)), "what was abandoned stays readable"
+    assert kept["sampled"] == [step + 0.5 for step in range(40, 50)]
+    assert (kept["attempts"], kept["last_step"]) == (3, 69)

@@ -109,10 +109,12 @@ def _meets(found: rollup_reads.Series, query: ChartQuery) -> bool:
 def _bounds(request: _Request, query: ChartQuery) -> tuple[float, float]:
     """Least and greatest x of any row of the run's stream."""
     lanes = request.lanes
-    mine = [no for no in lanes.lanes if (steps.lane_kind(no) == records.SYSTEM) == (query.stream == "system")]
-    if query.x_axis == "_step" and query.stream != "system":
-        low = min(lanes.lanes[no].min_step + lanes.offsets[no] for no in mine)
-        return float(low), float(max(lanes.lanes[no].max_step + lanes.offsets[no] for no in mine))
+    is_system = query.stream == "system"
+    shown = {no: span for no in lanes.lanes if (steps.lane_kind(no) == records.SYSTEM) == is_system
+             and (span := lanes.shown(no))}  # fmt: skip
+    mine = list(shown)
+    if query.x_axis == "_step" and not is_system:
+        return float(min(low for low, _ in shown.values())), float(max(high for _, high in shown.values()))
     origin = request.created_us if query.x_axis == "_relative" else 0
     first = min(lanes.lanes[no].min_time for no in mine)
     return (first - origin) * points.US, (max(lanes.lanes[no].max_time for no in mine) - origin) * points.US
@@ -139,7 +141,9 @@ def _requests(con: Connection, run: tuple[str, str], query: ChartQuery) -> list[
     x_key = found[query.x_axis][0] if is_metric and query.x_axis in found else None
     if is_metric and x_key is None:
         return []
-    lanes = load_lanes(con, run_no)
+    lanes = load_lanes(con, run_no, query.attempt)
+    if not any((steps.lane_kind(no) == records.SYSTEM) == (query.stream == "system") for no in lanes.lanes):
+        return []
     return [
         _Request(run, key, run_no, found[key][0], x_key, lanes, created, found[key][1])
         for key in wanted

@@ -203,6 +203,7 @@ class EmbeddedStore:
         end: int | None = None,
         stream: str = "default",
         steps: Sequence[int] | None = None,
+        attempt: int | None = None,
     ) -> Iterator[list[Json]]:
         """See ports.ReadPort."""
         return scans.scan(
@@ -215,6 +216,7 @@ class EmbeddedStore:
             end=end,
             stream=stream,
             steps_wanted=steps,
+            attempt=attempt,
         )
 
     def writers(self, project: str, run_id: str) -> list[Json]:

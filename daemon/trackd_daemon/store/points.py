@@ -72,9 +72,15 @@ def condition(run_no: int, key_no: int) -> str:
     return f"run = {int(run_no)} AND key = {int(key_no)}"
 
 
+def _where(run_no: int, key_no: int, lanes: steps.Lanes, extra: str) -> str:
+    """Points of one series that are displayed."""
+    shown = lanes.condition()
+    return condition(run_no, key_no) + extra + (f" AND {shown}" if shown else "")
+
+
 def by_step(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, extra: str = "") -> Line:
     """The series over displayed steps."""
-    where = condition(run_no, key_no) + extra
+    where = _where(run_no, key_no, lanes, extra)
     offsets = dict(lanes.offsets)
     if len(offsets) == 1:
         columns = snap.fetch(snap.query("step, v", where))
@@ -89,7 +95,7 @@ def by_step(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, extra:
 
 def by_time(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, origin_us: int, extra: str = "") -> Line:
     """The series over seconds since `origin_us`."""
-    where = condition(run_no, key_no) + extra
+    where = _where(run_no, key_no, lanes, extra)
     if len(lanes.lanes) == 1:
         columns = snap.fetch(snap.query("time, v", where))
         if is_ascending(columns["time"]):

@@ -58,7 +58,7 @@ class Series:
     @property
     def high(self) -> int:
         """Greatest shown step."""
-        return max(p.high + self.lanes.offsets[p.lane] for p in self.pieces)
+        return max(self.lanes.clipped(p.lane, p.high) + self.lanes.offsets[p.lane] for p in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ def find(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, *, has_he
                 asked.append(f"SELECT {index}, lane, count(*), min(step), max(step), 0 FROM ({numbers}) GROUP BY lane")
     rows = snap.rows(" UNION ALL ".join(asked)) if asked else []
     # A lane that the catalog's snapshot does not know began after it.
-    return Series(run_no, key_no, lanes, [p for row in rows if (p := Piece(*row)).lane in lanes.offsets])
+    pieces = [p for row in rows if (p := Piece(*row)).lane in lanes.offsets and p.low <= lanes.clipped(p.lane, p.high)]
+    return Series(run_no, key_no, lanes, pieces)
 
 
 def sample(snap: Snapshot, series: Series, grid: Grid, start: int | None, end: int | None) -> Buckets | None:
@@ -104,7 +105,7 @@ def sample(snap: Snapshot, series: Series, grid: Grid, start: int | None, end: i
     answer does not tell what is compacted.
     """
     level = summaries.level_for(grid.width)
-    clipped = [(p, c) for p in series.pieces if (c := _clip(p, series.lanes.offsets[p.lane], start, end))]
+    clipped = [(p, c) for p in series.pieces if (c := _clip(p, series.lanes, start, end))]
     if not clipped:
         return None
     marks = None
@@ -120,10 +121,11 @@ def sample(snap: Snapshot, series: Series, grid: Grid, start: int | None, end: i
     return _buckets(_in_order(summaries.concat(found), series.lanes), grid, marks)
 
 
-def _clip(piece: Piece, offset: int, start: int | None, end: int | None) -> tuple[int, int] | None:
-    """Stored steps of a piece in the range, inclusive."""
+def _clip(piece: Piece, lanes: steps.Lanes, start: int | None, end: int | None) -> tuple[int, int] | None:
+    """Stored steps of a piece in the range that are displayed, inclusive."""
+    offset, high = lanes.offsets[piece.lane], lanes.clipped(piece.lane, piece.high)
     low = piece.low if start is None else max(piece.low, start - offset)
-    high = piece.high if end is None else min(piece.high, end - offset)
+    high = high if end is None else min(high, end - offset)
     return (low, high) if low <= high else None
 
 
@@ -143,7 +145,7 @@ def _spans(series: Series, start: int | None, end: int | None) -> list[edges.Spa
     spans = []
     for piece in found.values():
         offset = series.lanes.offsets[piece.lane]
-        if clipped := _clip(piece, offset, start, end):
+        if clipped := _clip(piece, series.lanes, start, end):
             spans.append(edges.Span(piece.lane, clipped[0] + offset, clipped[1] + offset, offset, piece.count))
     return spans
 
@@ -288,7 +290,8 @@ def sample_by_time(
 ) -> Buckets | None:
     """The series over seconds since `origin_us` within [start, end], both inclusive; None if there is no point."""
     found = []
-    for c in _chunks(snap, series, [_Share(p, None, ((p.low, p.high + 1),)) for p in series.pieces], _fetch):
+    shares = [_Share(p, None, ((p.low, series.lanes.clipped(p.lane, p.high) + 1),)) for p in series.pieces]
+    for c in _chunks(snap, series, shares, _fetch):
         x = _seconds(c["time"], origin_us)
         inside = np.ones(len(x), dtype=bool)
         if start is not None:

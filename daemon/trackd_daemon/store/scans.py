@@ -30,6 +30,7 @@ def scan(
     end: int | None,
     stream: str,
     steps_wanted: Sequence[int] | None,
+    attempt: int | None,
 ) -> Iterator[list[Json]]:
     """See ports.ReadPort.scan."""
     with catalog.read() as con:
@@ -44,13 +45,13 @@ def scan(
             for row in con.execute(known.where(s.c.run_no == run_no, k.c.stream == stream))
             if keys is None or row.name in keys
         }
-        lanes = load_lanes(con, run_no)
+        lanes = load_lanes(con, run_no, attempt)
         created = con.execute(sa.select(tables.runs.c.created_us).where(tables.runs.c.run_no == run_no)).scalar_one()
-    mine = {no: lane for no, lane in lanes.lanes.items() if (lane_stream(no) == stream)}
+    mine = {no: span for no in lanes.lanes if lane_stream(no) == stream and (span := lanes.shown(no))}
     if not names or not mine:
         return
-    low = min(lane.min_step + lanes.offsets[no] for no, lane in mine.items())
-    high = max(lane.max_step + lanes.offsets[no] for no, lane in mine.items()) + 1
+    low = min(span[0] for span in mine.values())
+    high = max(span[1] for span in mine.values()) + 1
     low, high = low if start is None else max(low, start), high if end is None else min(high, end)
     scanner = _Scanner(run_no, names, lanes, set(mine), created, keys is not None)
     with series.snapshot({run_no}) as snap:
@@ -108,6 +109,8 @@ class _Scanner:
             f"({of_lanes(offset)} AND lane IN ({', '.join(map(str, some))}))" for offset, some in by_offset.items()
         )
         where = f"run = {self._run_no} AND ({lanes})"
+        if self._lanes.cuts:
+            where += f" AND {self._lanes.condition()}"
         if self._is_partial:
             where += f" AND key IN ({', '.join(map(str, self._names))})"
         return where

@@ -5,11 +5,16 @@ base is 0 for the first attempt that has rows (attempts in order of their start)
 the greatest displayed step of all before it. It is resolved when read, so that no answer depends on which attempt's
 data arrived first.
 
+Where a run was killed and began again from an older checkpoint, two attempts have rows at the same steps. From the
+first step of the later one on, the rows of the earlier one are *superseded*: not displayed, and there to be read when
+that attempt is asked for. Only an attempt that was over when the later one began is superseded: its last row is
+older. Attempts beside each other (the processes of one job that share an id) are displayed together.
+
 A *lane* is one writer's rows of one kind: lane_no = writer_no * 4 + index of the kind.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from trackd_proto import records
@@ -60,12 +65,41 @@ class Lanes:
 
     lanes: Mapping[int, Lane]
     offsets: Mapping[int, int]
+    cuts: Mapping[int, int] = field(default_factory=dict)
+    """Lane -> the first *stored* step that is superseded, for those that have such."""
+    is_partial: bool = False
+    """Whether the run has other lanes than these."""
 
     @property
     def last_step(self) -> int | None:
-        """Greatest displayed step of history rows."""
-        tops = [lane.max_step + self.offsets[no] for no, lane in self.lanes.items() if lane_kind(no) != records.SYSTEM]
+        """Greatest displayed step of history rows (where rows are superseded: at least that, and below their first)."""
+        tops = [shown[1] for no in self.lanes if lane_kind(no) != records.SYSTEM and (shown := self.shown(no))]
         return max(tops, default=None)
+
+    def shown(self, lane_no: int) -> tuple[int, int] | None:
+        """Least and greatest displayed step of a lane, inclusive; None if all of it is superseded."""
+        lane, offset = self.lanes[lane_no], self.offsets[lane_no]
+        high = self.clipped(lane_no, lane.max_step)
+        return (lane.min_step + offset, high + offset) if lane.min_step <= high else None
+
+    def clipped(self, lane_no: int, high: int) -> int:
+        """The greatest stored step up to `high` that may be displayed."""
+        cut = self.cuts.get(lane_no)
+        return high if cut is None else min(high, cut - 1)
+
+    def condition(self) -> str:
+        """SQL over the columns `lane` and `step`: rows that are displayed. "" if all are."""
+        if not self.cuts and not self.is_partial:
+            return ""
+        whole = [no for no in self.lanes if no not in self.cuts]
+        parts = [f"lane IN ({', '.join(map(str, whole))})"] if whole else []
+        parts += [f"(lane = {no} AND step < {cut})" for no, cut in self.cuts.items()]
+        return f"({' OR '.join(parts) or 'false'})"
+
+    def of_attempt(self, attempt: tuple[int, str] | None) -> "Lanes":
+        """One attempt alone, with everything that it has; None: no lane at all."""
+        lanes = {no: lane for no, lane in self.lanes.items() if lane.attempt == attempt}
+        return Lanes(lanes, {no: self.offsets[no] for no in lanes}, {}, is_partial=True)
 
     def ranks(self) -> dict[int, int]:
         """Order of the lanes by the parts of the order key that do not change within a writer: attempt start."""
@@ -87,13 +121,36 @@ def resolve(lanes: Iterable[Lane]) -> Lanes:
     for lane in known.values():
         attempts.setdefault(lane.attempt, []).append(lane)
     offsets: dict[int, int] = {}
-    top: int | None = None
+    tops: dict[int, int] = {}
+    """Greatest displayed step of each lane of history so far."""
+    first_hidden: dict[int, int] = {}
+    """Displayed step from which on a lane is superseded."""
     for attempt in sorted(attempts):
-        base = 0 if top is None else top + 1
+        base = max(tops.values()) + 1 if tops else 0
+        history = []
         for lane in attempts[attempt]:
             kind = lane_kind(lane.lane_no)
             offsets[lane.lane_no] = base if kind == records.ROW_ORDINAL else 0
             if kind != records.SYSTEM:
-                reached = lane.max_step + offsets[lane.lane_no]
-                top = reached if top is None else max(top, reached)
-    return Lanes(known, offsets)
+                history.append(lane)
+        if not history:
+            continue
+        first = min(lane.min_step + offsets[lane.lane_no] for lane in history)
+        ended = _ended_before(attempts, attempt)
+        for no in [no for no, top in tops.items() if top >= first and known[no].attempt in ended]:
+            first_hidden[no] = first
+            tops[no] = first - 1
+            if known[no].min_step + offsets[no] >= first:
+                del tops[no]
+        tops |= {lane.lane_no: lane.max_step + offsets[lane.lane_no] for lane in history}
+    return Lanes(known, offsets, {no: step - offsets[no] for no, step in first_hidden.items()})
+
+
+def _ended_before(attempts: Mapping[tuple[int, str], Iterable[Lane]], later: tuple[int, str]) -> set[tuple[int, str]]:
+    """Attempts that logged their last row before this one began."""
+    return {
+        attempt
+        for attempt, lanes in attempts.items()
+        if attempt < later
+        and max((lane.max_time for lane in lanes if lane_kind(lane.lane_no) != records.SYSTEM), default=0) < later[0]
+    }

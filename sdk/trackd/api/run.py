@@ -46,6 +46,8 @@ class Run:
         self.host: str | None = facts["host"]
         self.exit_code: int | None = facts["exit_code"]
         self.last_step: int | None = facts["last_step"]
+        self.attempts: int = facts["attempts"]
+        """How many times the run was begun: by its first `init()` and each that resumed it."""
         self.lost_records: int = facts["lost_records"]
         """Records that are declared lost (disk full); 0 in a healthy run."""
 
@@ -89,6 +91,7 @@ class Run:
         x_axis: str = "_step",
         pandas: bool = True,
         stream: str = "default",
+        attempt: int | None = None,
     ) -> "pandas.DataFrame | list[dict[str, Any]]":
         """About `samples` rows that stand for the whole history: each bucket's minimum and maximum are among them.
 
@@ -98,11 +101,13 @@ class Run:
             x_axis: order by it, dropping rows without it.
             pandas: a DataFrame, if pandas is installed; else a list of dicts.
             stream: "default" for what was logged, "system" for the machine's metrics (by time, without steps).
+            attempt: only this attempt, 1 to `attempts`, with the rows that a later one superseded. None: the run's
+                one curve, on which a later attempt replaces an earlier one from its first step on.
 
         `scan_history` gives every row.
         """
         chosen = _keys(keys)
-        params = {"samples": samples, "keys": chosen, "x_axis": x_axis, "stream": _stream(stream)}
+        params = {"samples": samples, "keys": chosen, "x_axis": x_axis, "stream": _stream(stream), "attempt": attempt}
         rows: list[dict[str, Any]] = [] if chosen == [] else self._client.get(self._api("/history"), params)["rows"]
         return _frame(rows) if pandas else rows
 
@@ -113,6 +118,7 @@ class Run:
         min_step: int | None = None,
         max_step: int | None = None,
         stream: str = "default",
+        attempt: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Every row exactly as logged, in step order, as it arrives; memory does not grow with the run.
 
@@ -122,11 +128,12 @@ class Run:
             min_step: first step, inclusive.
             max_step: last step, exclusive.
             stream: "default" or "system".
+            attempt: as in `history`.
         """
         chosen = _keys(keys)
         if chosen == []:
             return iter(())
-        params = {"keys": chosen, "start": min_step, "end": max_step, "stream": _stream(stream)}
+        params = {"keys": chosen, "start": min_step, "end": max_step, "stream": _stream(stream), "attempt": attempt}
         return self._client.rows(self._api("/scan"), params)
 
     def update(self) -> None:

@@ -49,6 +49,7 @@ def answers(store: EmbeddedStore) -> dict[str, Any]:
             for row in rows
         ],
         "some": repr([sorted(r.items()) for rs in store.scan("p", "r", keys=["loss"], start=3, end=30) for r in rs]),
+        "one attempt": repr([sorted(r.items()) for rs in store.scan("p", "r", attempt=1) for r in rs]),
         "writers": repr(store.writers("p", "r")),
     }
 

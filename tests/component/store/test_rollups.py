@@ -38,6 +38,7 @@ def make(rng: random.Random) -> History:
     top = -1
     for attempt in range(rng.randint(1, 3)):
         start_us, base = BORN_US + attempt * 1_000_000_000, top + 1
+        before, made.points = made.points, []
         for second in range(rng.choice((1, 1, 2))):
             script = Script(writer_id(attempt * 2 + second), f"a{attempt}", start_us, "fork" if second else "main")
             script.start()
@@ -53,8 +54,10 @@ def make(rng: random.Random) -> History:
                 shown = x + base if is_ordinal else x
                 order = order_key(start_us, time_us, script.writer_id, len(script.written))
                 made.points.append((shown, order, float(v)))
-                top = max(top, shown)
             made.scripts.append(script)
+        first, top = min(p[0] for p in made.points), max(p[0] for p in made.points)
+        made.points += [p for p in before if p[0] < first]  # the rest is superseded
+        top = max(top, *(p[0] for p in made.points))
     made.points.sort(key=lambda p: p[:2])
     return made
 

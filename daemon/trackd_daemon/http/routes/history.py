@@ -1,6 +1,7 @@
 """The points of runs: sampled, exact, exported, charted."""
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
@@ -20,6 +21,8 @@ _FINER: Final = 4
 
 Keys = Annotated[list[str] | None, Query()]
 Stream = Literal["default", "system"]
+Attempt = Annotated[int | None, Query(ge=1)]
+"""Number of an attempt, from 1 in order of their start; not given: the run's one curve."""
 
 _FILE_TYPES: Final = {
     "csv": "text/csv; charset=utf-8",
@@ -42,10 +45,13 @@ def routes(hub: Hub) -> APIRouter:
         samples: Annotated[int, Query(ge=1, le=sampling.MAX_STEPS)] = 500,
         x_axis: str = "_step",
         stream: Stream = "default",
+        attempt: Attempt = None,
     ) -> Response:
         """About `samples` whole rows, the minimum and maximum of each key in each bucket among them."""
         found = await hub.need_run(project, run)
-        rows = await hub.call(_history, hub.store, found, keys=keys, samples=samples, x_axis=x_axis, stream=stream)
+        rows = await hub.call(
+            _history, hub.store, found, keys=keys, samples=samples, x_axis=x_axis, stream=stream, attempt=attempt
+        )
         return answer(request, {"rows": rows})
 
     @router.get(RUN + "/scan", response_class=StreamingResponse, responses=_rows_as(encoding.NDJSON, encoding.MSGPACK))
@@ -58,12 +64,13 @@ def routes(hub: Hub) -> APIRouter:
         start: int | None = None,
         end: int | None = None,
         stream: Stream = "default",
+        attempt: Attempt = None,
     ) -> Response:
         """Every row of steps [start, end), exact, in step order; JSON lines, or msgpack (`docs/http-api.md`)."""
         await hub.need(project, run)
         is_msgpack = encoding.wants_msgpack(request.headers.get("accept", ""))
         encode = encoding.to_msgpack_rows if is_msgpack else encoding.to_json_lines
-        rows = hub.store.scan(project, run, keys=keys, start=start, end=end, stream=stream)
+        rows = hub.store.scan(project, run, keys=keys, start=start, end=end, stream=stream, attempt=attempt)
         kind = encoding.MSGPACK if is_msgpack else encoding.NDJSON
         return await _streamed(hub, (encode(chunk) for chunk in rows), kind)
 
@@ -106,58 +113,70 @@ def _chart(store: HubStore, query: models.ChartRequest) -> bytes:
         start=query.start,
         end=query.end,
         stream=query.stream,
+        attempt=query.attempt,
     )
     return charts.encode(store.chart(asked), versions)
 
 
 def _history(
-    store: HubStore, run: dict[str, Any], *, keys: list[str] | None, samples: int, x_axis: str, stream: str
+    store: HubStore,
+    run: dict[str, Any],
+    *,
+    keys: list[str] | None,
+    samples: int,
+    x_axis: str,
+    stream: str,
+    attempt: int | None,
 ) -> list[dict[str, Any]]:
     project, run_id = run["project"], run["run_id"]
     infos = store.keys(project, run_id, stream)
     numbers = [k["key"] for k in infos if k["type"] == "number" and (keys is None or k["key"] in keys)]
     if stream == "system":
-        return _system_history(store, run, numbers, samples)
+        return _system_history(store, run, numbers, samples, attempt)
     if keys is not None and x_axis not in {"_step", "_timestamp", "_runtime", *keys}:
         keys = [*keys, x_axis]
     steps, stride = None, 1
     if run["rows"] > samples:
         if numbers:
-            steps = _sampled_steps(store, project, run_id, numbers, samples)
+            steps = _sampled_steps(store, ChartQuery([(project, run_id)], numbers, attempt=attempt), samples)
         else:  # no minimum, no maximum: rows at even distances
             asked = [k["count"] for k in infos if keys is None or k["key"] in keys]
             stride = -(-max(asked, default=1) // samples)
-    scan = store.scan(project, run_id, keys=keys, start=None, end=None, stream=stream, steps=steps)
+    scan = store.scan(project, run_id, keys=keys, start=None, end=None, stream=stream, steps=steps, attempt=attempt)
     rows = sampling.every((row for chunk in scan for row in chunk), max(stride, 1))
     return sampling.in_order_of(rows, x_axis)
 
 
-def _sampled_steps(store: HubStore, project: str, run_id: str, keys: list[str], samples: int) -> list[int]:
-    if sampling.keeps_extremes(samples, len(keys)):
-        return _extreme_steps(store, (project, run_id), keys, samples)
+def _sampled_steps(store: HubStore, query: ChartQuery, samples: int) -> list[int]:
+    """Steps of the rows that stand for the query's only run."""
+    ((project, run_id),) = query.runs
+    if sampling.keeps_extremes(samples, len(query.keys)):
+        return _extreme_steps(store, query, samples)
     # More keys than rows: no choice of rows has every extreme. Evenly spaced rows of the longest series instead.
     counts = {k["key"]: k["count"] for k in store.keys(project, run_id, "default")}
-    longest = max(keys, key=lambda key: counts.get(key, 0))
-    query = ChartQuery([(project, run_id)], [longest], buckets=samples)
+    longest = max(query.keys, key=lambda key: counts.get(key, 0))
+    query = replace(query, keys=[longest], buckets=samples)
     return sampling.thin([int(x) for s in store.chart(query) for x in s.x], samples)
 
 
-def _extreme_steps(store: HubStore, run: tuple[str, str], keys: list[str], samples: int) -> list[int]:
+def _extreme_steps(store: HubStore, query: ChartQuery, samples: int) -> list[int]:
     """As fine a grid as `samples` rows allow. The store rounds widths to powers of two, and extremes of several keys
     may share rows: so the first guess can be too coarse."""
-    buckets = sampling.bucket_count(samples, len(keys))
+    buckets = sampling.bucket_count(samples, len(query.keys))
     chosen: list[int] = []
     for _ in range(_FINER):
-        finer = sampling.chosen_steps(store.chart(ChartQuery([run], keys, buckets=buckets)))
+        finer = sampling.chosen_steps(store.chart(replace(query, buckets=buckets)))
         if chosen and (len(finer) > samples or len(finer) == len(chosen)):
             break
         chosen, buckets = finer, 2 * buckets
     return sampling.thin(chosen, sampling.MAX_STEPS)
 
 
-def _system_history(store: HubStore, run: dict[str, Any], keys: list[str], samples: int) -> list[dict[str, Any]]:
-    name = (run["project"], run["run_id"])
-    query = ChartQuery([name], keys, buckets=sampling.bucket_count(samples, 1), x_axis="_timestamp", stream="system")
+def _system_history(
+    store: HubStore, run: dict[str, Any], keys: list[str], samples: int, attempt: int | None
+) -> list[dict[str, Any]]:
+    name, buckets = (run["project"], run["run_id"]), sampling.bucket_count(samples, 1)
+    query = ChartQuery([name], keys, buckets, x_axis="_timestamp", stream="system", attempt=attempt)
     return sampling.merged_points(store.chart(query), run["created_us"] / 1e6)
 
 
