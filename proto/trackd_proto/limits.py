@@ -15,6 +15,9 @@ MAX_BATCH_BYTES: Final = 2 * MIB
 MAX_REQUEST_BYTES: Final = 8 * MIB
 """One gRPC message in either direction."""
 
+MAX_REQUEST_ENTRIES: Final = 65_536
+"""Batches, or writer ids, in one gRPC message: more of them are refused before they are parsed."""
+
 MAX_DEPTH: Final = 32
 """Nesting of a logged value."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 from grpc import aio
-from trackd_proto import limits
+from trackd_proto import limits, wire
 from trackd_proto.local.instance import PROOF_KEY, client_proof, daemon_proof
 from trackd_proto.v1 import ingest_pb2
 from trackd_proto.version import PROTOCOL_MAX, PROTOCOL_MIN, VERSION
@@ -29,12 +29,25 @@ class Gate(aio.ServerInterceptor):  # type: ignore[type-arg]
         """Hand the call on or refuse it."""
         details: Any = handler_call_details
         if details.method == _OPEN_METHOD or self._is_proven(details.invocation_metadata):
-            return await continuation(handler_call_details)
+            return _checked(await continuation(handler_call_details))
         return grpc.stream_stream_rpc_method_handler(_refuse)
 
     def _is_proven(self, metadata: Any) -> bool:
         given = next((value for key, value in metadata or () if key == PROOF_KEY), "")
         return hmac.compare_digest(given.encode() if isinstance(given, str) else given, self._expected)
+
+
+def _checked(handler: Any) -> Any:
+    """The handler, but a message of too many entries is refused before it takes memory."""
+    if handler is None or handler.request_deserializer is None:
+        return handler
+    parse = handler.request_deserializer
+
+    def check_and_parse(data: bytes) -> Any:
+        wire.check_entries(data)
+        return parse(data)
+
+    return handler._replace(request_deserializer=check_and_parse)
 
 
 async def _refuse(_requests: Any, context: Any) -> None:
