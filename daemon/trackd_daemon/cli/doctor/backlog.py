@@ -104,11 +104,10 @@ def unsent_in_log(directory: Path) -> tuple[int | None, int]:
     size = sum(path.stat().st_size for path in paths)
     if not paths:
         return 0, 0
-    state = LogState()
     # A segment begins with what all before it came to: mostly the last is enough.
-    for path in reversed(paths):
+    for first in reversed(range(len(paths))):
         state = LogState()
-        if _fold(paths[paths.index(path) :], state):
+        if _fold(paths[first:], state):
             break
     else:
         if paths[0].stem.lstrip("0") != "1":
