@@ -1,6 +1,7 @@
 """`init(resume=...)`: which run this is, and what of it is there already."""
 
 import contextlib
+import os
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ def ask(settings: Settings, home: Path, project: str, run_id: str, timeout_s: fl
 
 @contextlib.contextmanager
 def _without_sigchld() -> Any:
-    """The user's handler of SIGCHLD hears nothing of our child."""
+    """The user's handler of SIGCHLD hears nothing of our child, and of others that end meanwhile afterwards."""
     before = signal.getsignal(signal.SIGCHLD)
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -121,3 +122,7 @@ def _without_sigchld() -> Any:
         yield
     finally:
         signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
+        if callable(before) and hasattr(os, "waitid"):
+            with contextlib.suppress(ChildProcessError):
+                if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                    signal.raise_signal(signal.SIGCHLD)

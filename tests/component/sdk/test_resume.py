@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -123,6 +124,31 @@ def test_no_answer_in_time(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     assert 0.5 <= time.monotonic() - begin < 5
     with pytest.raises(ProcessLookupError):  # it was started, and is gone
         os.kill(int(Path("pid").read_text()), 0)
+
+
+def test_a_handler_of_sigchld_hears_of_its_own_children_only(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What asks the hub here ends a child of the user's meanwhile; a wait in the handler must not see the asker."""
+    seen: list[int] = []
+    before = signal.signal(signal.SIGCHLD, lambda *_: seen.append(os.waitpid(-1, os.WNOHANG)[0]))
+    asker = tmp_path / "asker"
+    asker.write_text(
+        '#!/bin/sh\n[ -n "$MINE" ] && kill $MINE &&\n'
+        "while ! grep -q '^State:.Z' /proc/$MINE/status; do sleep 0.01; done\nexit 0\n"
+    )
+    asker.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(asker))
+    mine = subprocess.Popen(["sleep", "60"])
+    try:
+        for told, expected in (("", []), (str(mine.pid), [mine.pid])):
+            monkeypatch.setenv("MINE", told)
+            with pytest.raises(trackd.ResumeUnknownError, match="failed"):
+                trackd.init(project="p", id="r", resume="must")
+            assert seen == expected
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+        mine.kill()
 
 
 # -- auto -------------------------------------------------------------------------------------------------------------
