@@ -46,6 +46,9 @@ EMBEDDED: Final = "embedded"
 NO_HUB: Final = "the data is kept; to see it install the hub: pip install 'trackd[hub]', then run trackd open"
 _WATCH_S: Final = 2.0
 _STATS_TICKS: Final = 10
+_DRAIN_STORE_S: Final = 3.0
+_DRAIN_UPSTREAM_S: Final = 8.0
+"""A stopped container is killed after 10 s."""
 _logger = logging.getLogger("trackd")
 
 
@@ -149,7 +152,7 @@ class Daemon:
         await asyncio.gather(*(server.stop(min(grace_s, 1.0)) for server in servers))
         if self._wal is not None:
             await asyncio.to_thread(self._wal.sync, min(grace_s, 5.0))
-            await self._drain_embedded(min(grace_s, 3.0))
+            await self._drain(grace_s)
         for route in self._routes.values():
             await route.stop()
         self._routes.clear()
@@ -163,14 +166,24 @@ class Daemon:
         if self._ownership is not None:
             self._ownership.release()
 
-    async def _drain_embedded(self, timeout_s: float) -> None:
-        """What is on the disk may as well be in the store when we leave; if not, it is at the next start."""
-        deadline = time.monotonic() + timeout_s
-        while self._hub is not None and self._embedded_lag() and time.monotonic() < deadline:  # noqa: ASYNC110
+    async def _drain(self, grace_s: float) -> None:
+        """What is on the disk may as well be in the hub when we leave; if not, it is at the next start.
+
+        A hub elsewhere gets longer than our own store: a container's disk may go with us.
+        """
+        began = time.monotonic()
+        while lagging := self._lagging():
+            limit_s = _DRAIN_STORE_S if lagging == {EMBEDDED} else _DRAIN_UPSTREAM_S
+            if time.monotonic() - began > min(grace_s, limit_s):
+                return
             await asyncio.sleep(0.02)
 
-    def _embedded_lag(self) -> int:
-        return sum(m.accepted - m.committed for m in self._ledger.writers.values() if m.route == EMBEDDED)
+    def _lagging(self) -> set[str]:
+        """Routes that are being taken from us and have not taken everything."""
+        open_routes = {name for name, route in self._routes.items() if route.state not in ("paused", "retrying")}
+        if self._hub is None:
+            open_routes.discard(EMBEDDED)
+        return {m.route for m in self._ledger.writers.values() if m.accepted > m.committed} & open_routes
 
     # ------------------------------------------------------------------------------------------ agent
 

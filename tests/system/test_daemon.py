@@ -185,6 +185,37 @@ async def test_a_hub_that_comes_later_gets_everything_once(where: Instance, tmp_
             assert (held["records"], held["next_seq"], held["losses"]) == (1200, 1201, [])
 
 
+async def test_a_daemon_that_is_told_to_end_first_gives_the_hub_what_it_has(where: Instance, tmp_path: Path) -> None:
+    """A container's disk goes with it: what is in the log must not stay there while the hub takes it."""
+    other = tmp_path / "hub"
+    other.mkdir(mode=0o700)
+    there, port = places.instance(other), free_port()
+    instance.load_cookie(there)
+    upstream = f"127.0.0.1:{port}"
+    with (
+        serving(other, "--role", "hub", "--listen", upstream) as hub,
+        serving(where.home, "--role", "agent", TRACKD_UPSTREAM_COOKIE=str(there.cookie)) as agent,
+    ):
+        await asyncio.to_thread(wait_for, lambda: ready(where) and ready(there), "both")
+        link = await instance.connect(where)
+        writer = Writer("last", route=upstream)
+        await pushing.push(link, [writer], 10, until="committed")
+        hub.send_signal(signal.SIGSTOP)
+        try:
+            await pushing.push(link, [writer], 1000, until="durable")
+            status = await link.control.Status(ingest_pb2.StatusRequest())
+            assert [r.lag_records for r in status.routes] == [990], "the hub took something while it was stopped"
+            await link.channel.close()
+            agent.terminate()
+            log = where.home / "serve.log"
+            await asyncio.to_thread(wait_for, lambda: "stopping" in log.read_text(), "the signal")
+        finally:
+            hub.send_signal(signal.SIGCONT)
+        assert await asyncio.to_thread(agent.wait, 30) == 0
+        (held,) = await asyncio.to_thread(writers, other, "last")
+        assert (held["records"], held["next_seq"]) == (1000, 1001)
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0:7731", "192.0.2.1:7731", "[::]:7731"])
 def test_only_loopback_is_listened_on(trackd_home: Path, address: str) -> None:
     with serving(trackd_home, "--role", "hub", "--listen", address) as process:
