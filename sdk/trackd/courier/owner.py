@@ -103,7 +103,7 @@ class Owner:
         if not self._start_ticks:
             try:
                 os.kill(self.pid, 0)
-            except ProcessLookupError:
+            except (ProcessLookupError, OverflowError):  # a damaged head may say a number that no process can have
                 return False
             except OSError:
                 return True
@@ -132,7 +132,7 @@ def _can_lock(path: Path, offset: int) -> bool:
         return False
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-    except OSError:
+    except (OSError, OverflowError):
         return False
     finally:
         os.close(fd)

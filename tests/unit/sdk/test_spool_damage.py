@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support import byte_cases, corpora, damaged
 from support.corpora import WRITER, Corpus
+from trackd.courier.lanes import SpoolLane
 from trackd.courier.tail import Tail
 from trackd_proto import checksum, limits, spool
 
@@ -138,6 +139,19 @@ def test_more_losses_than_one_declaration_can_speak_of(tmp_path: Path) -> None:
     items = [tail.read(4096, True) for _ in range(4)]
     assert [item.count for item in items if item is not None] == [1, *[(1 << 32) - 1] * 3]
     tail.close()
+
+
+@pytest.mark.parametrize("word", [spool.PID, spool.START_TICKS, spool.PID_NAMESPACE, spool.ALIVE_OFFSET])
+def test_an_impossible_number_in_a_head_stops_no_courier(tmp_path: Path, word: int) -> None:
+    lane = make_lane(tmp_path)
+    lane.row({"a": 1})
+    lane._words[word] = (1 << 64) - 1
+    lane._words[spool.START_TICKS] &= -(word == spool.START_TICKS) & ((1 << 64) - 1)
+    view = SpoolLane(tmp_path / f"{lane.writer_id.hex()}.head")
+    item = view.next_item()
+    assert item is not None
+    assert item.next_seq == 3
+    view.close()
 
 
 def test_a_flipped_seq_behind_damage_is_not_believed(tmp_path: Path) -> None:
