@@ -36,7 +36,7 @@ def test_flushed_twice_from_another_place(ending: str, trackd_home: Path, tmp_pa
         found = scripts.read("off/offline1", tmp_path)
         assert [(row["_step"], row["x"], row["y"]) for row in found["rows"]] == [(i, i, i / 3) for i in range(ROWS)]
     assert found["config"] == {"lr": 0.1}
-    assert found["state"] in (("finished",) if ending == "finished" else ("killed", "crashed"))
+    assert found["state"] in (("finished",) if ending == "finished" else ("killed", "lost contact"))
     scripts.trackd("verify", "off/offline1", "--dir", str(directory), cwd=tmp_path)
 
 
