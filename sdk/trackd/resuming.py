@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,14 +29,13 @@ main(sys.argv[2:])
 _NO_ID: Final = 'init(resume="must") needs the id of the run: init(id=..., resume="must") or TRACKD_RUN_ID'
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What `resume` means for the run that begins."""
 
     run_id: str
     is_resumed: bool = False
     """As far as it is known without the hub; with it, for sure."""
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = {}
     """The run as the hub has it, where the hub was asked; else {}."""
     unfinished: Unfinished | None = None
 
