@@ -46,6 +46,8 @@ _WIPE_ON_FORK: Final = 18
 _CRC_SLICE: Final = spool.CRC_SLICE
 _MAX_SHAPES: Final = 256
 _FULL_RETRY_S: Final = 0.1
+_LOSING: Final = 0
+"""As the end of the room in a chunk: records are being dropped for want of space, and their loss is still open."""
 
 
 class Watermarks(NamedTuple):
@@ -103,7 +105,6 @@ class Lane:
         "_chunk_size",
         "_closed",
         "_directory",
-        "_filler",
         "_full_until",
         "_head",
         "_is_making_nested",
@@ -160,6 +161,7 @@ class Lane:
         # (chunk, end of the room in it, offset of the next frame, last seq, next ordinal or step, rolling crc,
         # kind of automatic rows)
         self._state = (memory, limit, spool.CHUNK_HEADER.size, 0, 0, 0, _ORDINAL)
+        self._note_roll(memory)
         writer = {**start.get("writer", {}), "role": target.role, "pid": os.getpid()}
         self.append(records.START, {**start, "writer": writer})
 
@@ -256,7 +258,7 @@ class Lane:
             words[spool.RECEIVED],
             words[spool.DURABLE],
             words[spool.COMMITTED],
-            words[spool.LOST] + words[spool.LOSS_COUNT],
+            words[spool.LOST] + (words[spool.LOSS_COUNT] if self._state[1] == _LOSING else 0),
         )
 
     def links(self) -> spool.Links | None:
@@ -290,7 +292,7 @@ class Lane:
 
     def publish(self) -> None:
         """Make sure that the courier sees the last record (an interrupt can leave it unpublished)."""
-        if not self._words[spool.LOSS_COUNT]:
+        if self._state[1] != _LOSING:
             self._words[_PUBLISHED] = self._state[3]
 
     def assume_exit_code(self, code: int) -> None:
@@ -388,47 +390,53 @@ class Lane:
 
     # -- chunks ------------------------------------------------------------------------------------------------------
 
-    def _map(self, number: int) -> tuple[mmap.mmap, int]:
+    def _map(self, number: int) -> tuple[files.Chunk, int]:
         """A chunk, and where its records must end for now (behind the last there is room for an END mark)."""
-        sizes = spool.CHUNK_SIZES
-        memory, filler = files.map_chunk(self._directory, self.writer_id, number, sizes[self._chunk_size])
-        words = self._words
-        words[spool.ROLLS] = number + 1
-        words[spool.UNPREPARED] += filler is not None
-        self._filler = filler
-        limit = len(memory) - _FRAME_BYTES
-        return memory, limit if filler is None else min(limit, filler.advance(spool.CHUNK_HEADER.size + 1))
+        chunk = files.map_chunk(self._directory, self.writer_id, number, spool.CHUNK_SIZES[self._chunk_size])
+        limit = len(chunk) - _FRAME_BYTES
+        return chunk, limit if chunk.filler is None else min(limit, chunk.filler.advance(spool.CHUNK_HEADER.size + 1))
+
+    def _note_roll(self, chunk: files.Chunk) -> None:
+        self._words[spool.ROLLS] = chunk.number + 1
+        self._words[spool.UNPREPARED] += chunk.filler is not None
 
     def _widen(self, end: int) -> bool:
-        """Let records of this chunk end at `end`, if there is room in it."""
-        memory, _, offset, seq, x, crc, kind = self._state
-        filler, room = self._filler, len(memory) - _FRAME_BYTES
-        if filler is None or end > room:
+        """Let records of this chunk end at `end`, if there is room in it and no loss that must be declared first."""
+        chunk, limit, offset, seq, x, crc, kind = self._state
+        room = len(chunk) - _FRAME_BYTES
+        if chunk.filler is None or end > room or limit == _LOSING:
             return False
-        self._state = (memory, min(room, filler.advance(end)), offset, seq, x, crc, kind)
+        self._state = (chunk, min(room, chunk.filler.advance(end)), offset, seq, x, crc, kind)
         return True
 
     def _roll(self) -> bool:
-        """Go on in the next chunk, declaring an open loss first. False: there is no space."""
-        memory, _, offset, seq, x, crc, kind = self._state
+        """Go on in the next chunk, declaring an open loss first. False: there is no space.
+
+        An interrupt anywhere in it leaves the old state, from which the same can be done again, or the new one.
+        """
+        chunk, limit, offset, seq, x, crc, kind = self._state
         now = time.monotonic()
         if now < self._full_until:
             return False
         if now - self._rolled < 2.0:
             self._chunk_size = min(self._chunk_size + 1, len(spool.CHUNK_SIZES) - 1)
-        number = self._words[spool.ROLLS]
+        number = chunk.number + 1
         try:
             if number - self._consumed() > max(1, self._quota // spool.CHUNK_SIZES[self._chunk_size]):
                 raise files.NoSpaceError("the spool's quota is used up")
-            following, limit = self._map(number)
+            following, room = self._map(number)
         except OSError:
             self._full_until = now + _FULL_RETRY_S
             return False
         self._rolled = now
-        _pack_frame(memory, offset, spool.END, 0, 0, 0, 0)
-        self._state = (following, limit, spool.CHUNK_HEADER.size, seq, x, crc, kind)
-        if self._words[spool.LOSS_COUNT]:
-            self._close_loss()
+        begin = spool.CHUNK_HEADER.size
+        if limit == _LOSING:
+            begin = self._declare_loss(following, seq, crc)
+        _pack_frame(chunk, offset, spool.END, 0, 0, 0, 0)
+        self._state = (following, room, begin, seq, x, crc, kind)
+        self._words[_PUBLISHED] = seq
+        self._words[spool.LOSS_COUNT] = 0
+        self._note_roll(following)
         return True
 
     def _consumed(self) -> int:
@@ -437,26 +445,23 @@ class Lane:
 
     def _drop(self, x: int, kind: int) -> None:
         """No space: this record's seq is used and declared lost. Absolute values: an interrupt changes nothing."""
-        memory, _, offset, seq, _, crc, _ = self._state
+        chunk, limit, offset, seq, _, crc, _ = self._state
         words = self._words
-        if words[spool.LOSS_COUNT] == 0:
+        if limit != _LOSING:
             words[spool.LOSS_FIRST] = seq + 1
         words[spool.LOSS_COUNT] = seq + 2 - words[spool.LOSS_FIRST]
         # No room from now on, for small records either: the next one must first declare this loss, in a new chunk.
-        self._filler = None
-        self._state = (memory, 0, offset, seq + 1, x, crc, kind)
+        self._state = (chunk, _LOSING, offset, seq + 1, x, crc, kind)
         words[spool.ASSIGNED] = seq + 1
 
-    def _close_loss(self) -> None:
-        memory, limit, offset, seq, x, crc, kind = self._state
-        first, count = self._words[spool.LOSS_FIRST], self._words[spool.LOSS_COUNT]
-        payload = _encode([count, "full"])
+    def _declare_loss(self, chunk: files.Chunk, last: int, crc: int) -> int:
+        """Write the open loss, which ends with seq `last`, as the first frame of a chunk; the offset behind it."""
+        offset, first = spool.CHUNK_HEADER.size, self._words[spool.LOSS_FIRST]
+        payload = _encode([last + 1 - first, "full"])
         end = offset + _FRAME_BYTES + len(payload)
-        memory[offset + _FRAME_BYTES : end] = payload
-        _pack_frame(memory, offset, len(payload), spool.loss_crc(payload, crc), crc, spool.LOSS_FLAG, first)
-        self._state = (memory, limit, (end + 7) & -8, seq, x, crc, kind)
-        self._words[_PUBLISHED] = seq
-        self._words[spool.LOSS_COUNT] = 0
+        chunk[offset + _FRAME_BYTES : end] = payload
+        _pack_frame(chunk, offset, len(payload), spool.loss_crc(payload, crc), crc, spool.LOSS_FLAG, first)
+        return (end + 7) & -8
 
     # -- other writers -------------------------------------------------------------------------------------------------
 
