@@ -14,6 +14,8 @@ class Flight:
     durable: int = 0
     received: int = 0
     committed: int = 0
+    lost_records: int = 0
+    """Declared lost, and durably so."""
     _sent: deque[Item] = field(default_factory=deque)
     _bytes: int = 0
 
@@ -42,6 +44,7 @@ class Flight:
         while self._sent and self._sent[0].next_seq <= self.durable + 1:
             item = self._sent.popleft()
             self._bytes -= len(item.data)
+            self.lost_records += item.count if item.reason else 0
             freed = item.after
         return freed
 

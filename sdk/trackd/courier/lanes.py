@@ -71,21 +71,20 @@ class SpoolLane:
         """What to send next, None if there is nothing or no room."""
         if trimmed := self._trimmed:
             self._trimmed = None
-            return self._lost(trimmed)
+            return trimmed
         if not self.flight.has_room():
             return None
         is_closed, is_dead = bool(self.word(spool.CLOSED)), self.owner.is_dead()
         item = self.tail.read(BATCH_BYTES, is_dead and not is_closed)
         self._is_drained = item is None and (is_closed or is_dead)
-        return self._lost(item) if item is not None and item.reason else item
-
-    def _lost(self, item: Item) -> Item:
-        self.set_word(spool.LOST, self.word(spool.LOST) + item.count)
         return item
 
     def advance(self, received: int, durable: int, committed: int) -> None:
         """Watermarks of the next hop: write them back, free chunks, keep one prepared ahead."""
+        known = self.flight.lost_records
         freed = self.flight.advance(received, durable, committed)
+        if self.flight.lost_records > known:  # not when it was sent: that may happen again
+            self.set_word(spool.LOST, self.word(spool.LOST) + self.flight.lost_records - known)
         self.set_word(spool.RECEIVED, self.flight.received)
         self.set_word(spool.DURABLE, self.flight.durable)
         self.set_word(spool.COMMITTED, self.flight.committed)
