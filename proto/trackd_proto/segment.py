@@ -175,6 +175,11 @@ def encode_seal(lsn: int, frames: int, salt: int) -> bytes:
     return encode_frame(SEAL, lsn, _SEAL.pack(frames), salt)
 
 
+def seal_offset(size: int) -> int:
+    """Where the seal of a complete segment of `size` bytes stands."""
+    return size - frame_size(_SEAL.size)
+
+
 def frame_size(payload_bytes: int) -> int:
     """Bytes that a frame with such a payload takes."""
     return FRAME_BYTES + payload_bytes + -payload_bytes % ALIGNMENT

@@ -9,6 +9,7 @@ from typing import Protocol
 from trackd_proto import segment
 
 _SUFFIX = ".wal"
+READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -135,7 +136,7 @@ class SegmentReader:
     """Reads frames of one segment with its own descriptor (no mmap: a bad sector would be a SIGBUS)."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._descriptor = os.open(path, READ_FLAGS)
 
     @property
     def size(self) -> int:
@@ -159,6 +160,12 @@ class SegmentReader:
             return self.header().segment_no != number
         except segment.HeaderDamaged:
             return False
+
+    def is_sealed(self) -> bool:
+        """Whether it is complete: it was synced before the next segment began."""
+        start = segment.seal_offset(self.size)
+        found = next(self.frames(start), None) if start >= segment.HEADER_BYTES else None
+        return isinstance(found, segment.Frame) and found.type == segment.SEAL
 
     def frames(self, start: int = 0, size: int | None = None) -> Iterator[segment.Frame | segment.Damage]:
         """Frames and damage from `start` up to `size` (default: the end of the file)."""

@@ -39,7 +39,8 @@ def recover(directory: Path, now_us: int) -> Recovered:
         path = files.path_of(directory, number)
         with files.SegmentReader(path) as reader:
             found.state.segments[number] = reader.size
-            is_known = following is not None and _first_checkpoint(files.path_of(directory, following)) is not None
+            # Only what a seal ends is known by the checkpoint behind it.
+            is_known = following is not None and reader.is_sealed() and _has_checkpoint(directory, following)
             _load(reader, _Place(number, previous, now_us), found, only_checkpoint=is_known)
         previous = number
     found.next_segment = max(files.numbers(directory), default=0) + 1
@@ -65,9 +66,9 @@ def _in_place(directory: Path, found: Recovered) -> list[int]:
     return existing
 
 
-def _first_checkpoint(path: Path) -> list[frames.Checkpoint] | None:
-    with files.SegmentReader(path) as reader:
-        return next(_checkpoints(reader), None)
+def _has_checkpoint(directory: Path, number: int) -> bool:
+    with files.SegmentReader(files.path_of(directory, number)) as reader:
+        return next(_checkpoints(reader), None) is not None
 
 
 def _checkpoints(reader: files.SegmentReader) -> Iterator[list[frames.Checkpoint]]:

@@ -4,7 +4,7 @@ It answers which seq of a writer comes next, which segments hold records that ar
 segments may go.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ class WriterLog:
     def note(self, segment_no: int, last_seq: int) -> None:
         """Records up to `last_seq` stand in this segment."""
         if self.spans and self.spans[-1][0] == segment_no:
-            self.spans[-1] = (segment_no, last_seq)
+            self.spans[-1] = (segment_no, max(last_seq, self.spans[-1][1]))
         else:
             self.spans.append((segment_no, last_seq))
 
@@ -65,12 +65,16 @@ class LogState:
         return known
 
     def append(self, segment_no: int, writer: WriterLog, last_seq: int, now_us: int) -> bool:
-        """Records up to `last_seq` stand in the log. False if the log has them already: a duplicate adds nothing."""
+        """Records up to `last_seq` stand in the log. False if the log has them already.
+
+        Then the segment is needed all the same: of two copies, one may have been left in doubt by a failed sync.
+        """
+        if last_seq > writer.acked:
+            writer.note(segment_no, last_seq)
         if last_seq <= writer.received:
             return False
         writer.received = last_seq
         writer.active_us = max(writer.active_us, now_us)
-        writer.note(segment_no, last_seq)
         return True
 
     def roll_back(self, writer_id: bytes, received: int) -> None:
@@ -78,6 +82,11 @@ class LogState:
         writer = self.writers[writer_id]
         writer.received = min(writer.received, received)
         # The spans stay: they only keep a segment longer than needed.
+
+    def forget_segments(self, gone: Collection[int]) -> None:
+        """What these segments hold stands in later ones too."""
+        for writer in self.writers.values():
+            writer.spans = [span for span in writer.spans if span[0] not in gone]
 
     def acknowledge(self, acks: Iterable[tuple[bytes, int]]) -> None:
         """These seqs are committed upstream, and a synced frame says so."""
@@ -104,7 +113,11 @@ class LogState:
     def checkpoint(self, now_us: int) -> list[Checkpoint]:
         """The writers a new segment must speak of. Forgets those that are committed and silent for a day."""
         oldest_us = now_us - _FORGET_US
-        silent = [w.writer_id for w in self.writers.values() if w.acked >= w.received and w.active_us < oldest_us]
+        silent = [
+            w.writer_id
+            for w in self.writers.values()
+            if w.acked >= w.received and not w.spans and w.active_us < oldest_us
+        ]
         for writer_id in silent:
             del self.writers[writer_id]
         return [

@@ -17,7 +17,7 @@ from trackd_proto.limits import MIB
 from trackd_proto.local import places
 from trackd_proto.v1 import ingest_pb2
 
-from trackd_daemon.wal import files, frames
+from trackd_daemon.wal import doubt, files, frames
 from trackd_daemon.wal.quota import Quota
 from trackd_daemon.wal.recovery import Recovered
 from trackd_daemon.wal.state import Position
@@ -29,6 +29,7 @@ _SLOW_SYNC_DELAY_S: Final = 0.2
 _CHECK_DISK_S: Final = 5.0
 _SMALL_BYTES: Final = 128
 _RESERVE_BYTES: Final = 1 * MIB
+_COPY_BYTES: Final = 4 * MIB
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -90,6 +91,8 @@ class LogWriter:
         self._last_sync_s = 0.0
         self._checked_disk_s = 0.0
         self._progress = Progress()
+        self._doubtful: list[int] = []
+        """Recovered segments that may hold frames the disk does not: nothing goes before they are copied."""
         self.full_reason = ""
         """Why nothing can be appended at the moment."""
         self.segments: tuple[int, ...] = tuple(self._state.segments)
@@ -98,12 +101,57 @@ class LogWriter:
         """Of all segments."""
 
     def start(self) -> Position:
-        """Open a new segment behind what was recovered; the end of the durable log. Raises OSError."""
+        """Open a new segment behind what was recovered, all of it durable now; the end of the log. Raises OSError."""
         places.private_directory(self.directory)
+        self._doubtful = doubt.unsealed(self.directory, self._state.segments)
         self._make_reserve()
+        copies = doubt.find(self.directory, self._doubtful, self._state)
+        # The checkpoint speaks of what came before the doubtful segments; their records follow it.
+        for copy in reversed(copies):
+            self._state.roll_back(copy.writer_id, copy.first_seq - 1)
         self._roll()
+        try:
+            self._copy_recovered(copies)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            self._sync_recovered()  # no room for a copy: the next best thing
+        self._doubtful = []
+        self._collect()
+        return Position(self._file_now.number, self._file_now.size)
+
+    def _copy_recovered(self, found: Sequence[doubt.Copy]) -> None:
+        """Write what is not committed of the unsealed segments again, and sync it (doubt.py says why)."""
+        copies: list[_Unsynced] = []
+        for copy, payload in doubt.read(self.directory, found):
+            copies.append(_Unsynced(copy.frame_type, payload, copy.writer_id, copy.first_seq, copy.last_seq))
+            if sum(len(one.payload) for one in copies) >= _COPY_BYTES:
+                self._append_copies(copies)
+                copies = []
+        self._append_copies(copies)
+        self._state.forget_segments(self._doubtful)
+
+    def _append_copies(self, copies: list[_Unsynced]) -> None:
+        if not copies:
+            return
+        self._append(copies)
+        for copy in copies:
+            writer = self._state.writers[copy.writer_id]
+            self._state.append(self._file_now.number, writer, copy.last_seq, writer.active_us)
+        self.sync()
+
+    def _sync_recovered(self) -> None:
+        for number in self._doubtful:
+            descriptor = self._disk.open(files.path_of(self.directory, number), files.READ_FLAGS)
+            try:
+                self._disk.sync(descriptor)
+            finally:
+                self._disk.close(descriptor)
+
+    @property
+    def _file_now(self) -> files.SegmentFile:
         assert self._file is not None
-        return Position(self._file.number, self._file.size)
+        return self._file
 
     @property
     def is_dirty(self) -> bool:
@@ -292,7 +340,7 @@ class LogWriter:
     def _collect(self) -> None:
         """Remove the segments whose records are all committed, as synced frames in later segments say."""
         assert self._file is not None
-        for number in self._state.collectable(self._file.number):
+        for number in self._state.collectable(self._file.number) if not self._doubtful else ():
             try:
                 self._disk.unlink(files.path_of(self.directory, number))
             except OSError:

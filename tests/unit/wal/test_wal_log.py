@@ -154,11 +154,13 @@ def test_nothing_is_appended_to_a_segment_of_an_earlier_incarnation(logs: list[L
     log.put(A, 1, 10)
     log.wait(lambda: log.durable == {A: 10})
     log.wal.close()
-    before = files.path_of(directory, 1).read_bytes()
+    kept = directory / "kept"
+    kept.hardlink_to(files.path_of(directory, 1))  # the log copies what was left in doubt and removes the segment
+    before = kept.read_bytes()
     again = open_log(logs, directory)
     again.put(A, 11, 1)
     again.wait(lambda: again.durable == {A: 11})
-    assert files.path_of(directory, 1).read_bytes() == before
+    assert kept.read_bytes() == before
     assert again.seqs(A) == list(range(1, 12))
 
 
