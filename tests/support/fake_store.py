@@ -37,7 +37,8 @@ class FakeStore:
     def add_run(self, project: str, run_id: str, rows: Rows = (), system: Rows = (), **fields: Any) -> None:  # type: ignore[assignment]
         run: Json = {
             "project": project, "run_id": run_id, "name": f"name-{run_id}", "entity": None, "state": "running",
-            "exit_code": None, "cause": None, "traceback": None, "created_us": 1_000_000_000, "updated_us": 1_000_000_001,
+            "exit_code": None, "cause": None, "traceback": None,
+            "created_us": 1_000_000_000, "updated_us": 1_000_000_001,
             "ended_us": None,
             "duration_s": 1.5,
             "notes": None, "tags": ["a"], "group": None, "job_type": None, "user": "u", "host": "h",
