@@ -215,6 +215,7 @@ class Courier:
         session = ServedSession.claim(directory)
         assert session is not None
         self.session = session
+        self.session.owner.close()
         self.session.owner = SimOwner(is_over)  # type: ignore[assignment]
         self._owner_of = owner_of
         self.sender = Sender(None)  # type: ignore[arg-type]
@@ -223,6 +224,7 @@ class Courier:
     def look(self) -> None:
         """Find lanes, make chunks ready, remove what is safe."""
         for lane in self.session.find_lanes():
+            lane.owner.close()
             lane.owner = self._owner_of(lane.writer_id)  # type: ignore[assignment]
             self.sender.add(lane)
         for lane in self.session.lanes.values():

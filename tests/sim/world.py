@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from trackd import spool as files
 from trackd.courier import session
 from trackd.lane import Lane
 from trackd_daemon.upload.hop import Answer
@@ -337,6 +338,7 @@ def small() -> Iterator[None]:
         mock.patch.object(spool, "CHUNK_SIZES", (4096, 8192, 16384)),
         mock.patch.object(log_writer, "_RESERVE_BYTES", 4096),
         mock.patch.object(session, "_note_logged", lambda _lane: None),
+        mock.patch.object(files, "hold_alive", lambda _directory: 0),  # held as long as this process lives
     ):
         yield
     logger.setLevel(level)

@@ -13,7 +13,7 @@ import json, os, stat, sys
 before = set(sys.modules), dict(os.environ), os.getcwd()
 children = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 import signal
-handlers = {s: signal.getsignal(s) for s in signal.valid_signals() if s != signal.SIGTERM}
+handlers = {s: signal.getsignal(s) for s in signal.valid_signals() if s not in (signal.SIGTERM, signal.SIGHUP)}
 import trackd
 at_import = sorted(set(sys.modules) - before[0])
 run = trackd.init(project="light", mode=sys.argv[1])
