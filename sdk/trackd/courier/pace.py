@@ -6,6 +6,8 @@ SHORT_S: Final = 0.005
 LONG_S: Final = 0.05
 """Part of the freshness budget."""
 _YOUNG_S: Final = 1.0
+_AWAITED_S: Final = 2.0
+"""Nobody waits longer for the end of a lane than finish() does; a daemon that is away is not polled in haste."""
 _BYTES_PER_ROUND: Final = 256 * 1024
 """A quarter of the smallest chunk: the next one is ready before this one is full."""
 
@@ -16,6 +18,7 @@ class Pace:
     def __init__(self) -> None:
         self._rest_s = SHORT_S
         self._young_until_s = 0.0
+        self._awaited_since_s: float | None = None
 
     def begin(self, now_s: float) -> None:
         """A lane was found."""
@@ -26,7 +29,12 @@ class Pace:
 
         `is_awaited`: somebody waits for the end of a lane.
         """
-        if is_awaited or now_s < self._young_until_s:
+        if not is_awaited:
+            self._awaited_since_s = None
+        elif self._awaited_since_s is None:
+            self._awaited_since_s = now_s
+        is_urgent = self._awaited_since_s is not None and now_s - self._awaited_since_s < _AWAITED_S
+        if is_urgent or now_s < self._young_until_s:
             self._rest_s = SHORT_S
         else:
             enough = self._rest_s * _BYTES_PER_ROUND / max(sent_bytes, 1)

@@ -28,3 +28,12 @@ def test_an_end_that_is_waited_for_is_quick() -> None:
     for i in range(10):
         pace.rest_s(0, 10.0 + i, is_awaited=False)
     assert pace.rest_s(0, 30.0, is_awaited=True) == SHORT_S
+
+
+def test_an_end_that_does_not_come_is_not_polled_for_in_haste() -> None:
+    pace = Pace()
+    rests = [pace.rest_s(0, 10.0 + i / 10, is_awaited=True) for i in range(60)]
+    assert rests[:20] == [SHORT_S] * 20
+    assert rests[-1] == LONG_S
+    pace.rest_s(0, 20.0, is_awaited=False)
+    assert pace.rest_s(0, 21.0, is_awaited=True) == SHORT_S
