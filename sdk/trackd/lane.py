@@ -283,7 +283,9 @@ class Lane:
         goal = self._state[3]
         deadline = time.monotonic() + timeout_s
         pause = 0.0005
+        self.publish()
         while self._words[word] < goal:
+            self._end_loss()
             if time.monotonic() >= deadline:
                 return False
             time.sleep(pause)
@@ -292,8 +294,9 @@ class Lane:
 
     def publish(self) -> None:
         """Make sure that the courier sees the last record (an interrupt can leave it unpublished)."""
-        if self._state[1] != _LOSING:
-            self._words[_PUBLISHED] = self._state[3]
+        with self._lock:
+            if self._state[1] != _LOSING:
+                self._words[_PUBLISHED] = self._state[3]
 
     def assume_exit_code(self, code: int) -> None:
         """Ask the courier to correct the EXIT record if the process ends with another code than this."""
@@ -438,6 +441,13 @@ class Lane:
         self._words[spool.LOSS_COUNT] = 0
         self._note_roll(following)
         return True
+
+    def _end_loss(self) -> None:
+        """Declare an open loss as soon as there is space again, also when no record comes that would."""
+        if self._state[1] == _LOSING and not self._lock._is_owned():  # type: ignore[attr-defined]
+            with self._lock:
+                if self._state[1] == _LOSING:
+                    self._roll()
 
     def _consumed(self) -> int:
         """Number of the oldest chunk that is still there."""

@@ -1,6 +1,7 @@
 """Offline lanes: sealed, compressed frames appended to `RUN_DIR/<writer>.wal`, one file per writer, no locks, no map.
 
-A plain write per batch and an fdatasync every 200 ms, so that a network file system is a fine place for it.
+A plain write per batch and an fdatasync every 200 ms or 4 MiB of records, so that a network file system is a fine
+place for it.
 `trackd flush` sends it later.
 """
 
@@ -14,11 +15,12 @@ from trackd_proto import segment
 from trackd_proto.compress import Compressor
 from trackd_proto.v1 import ingest_pb2
 
-from trackd.courier.lanes import SpoolLane
+from trackd.courier.lanes import WINDOW_BYTES, SpoolLane
 from trackd.courier.tail import Item
 
 _SYNC_S: Final = 0.2
 _RETRY_S: Final = 1.0
+_TURN_BYTES: Final = 4 * WINDOW_BYTES
 
 
 class OfflineFile:
@@ -42,20 +44,29 @@ class OfflineFile:
     def pump(self) -> int:
         """Append what there is; sync when it is time. Bytes of records that were written. Raises OSError."""
         wrote = 0
-        while item := self._lane.next_item():
-            self._append(item)
-            wrote += len(item.data)
+        while wrote < _TURN_BYTES:  # other lanes want their turn too
+            while item := self._lane.next_item():
+                self._append(item)
+                wrote += len(item.data)
+            if self._lane.flight.has_room():
+                break
+            self._sync()  # nothing more is read before what was written is safe
         is_last = self._lane.is_over() and wrote == 0
-        if self._dirty_since and (is_last or time.monotonic() - self._dirty_since >= _SYNC_S):
-            os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
-            self._dirty_since = 0.0
-            self._durable = self._written
+        if is_last or time.monotonic() - self._dirty_since >= _SYNC_S:
+            self._sync()
         self._lane.advance(self._written, self._durable, 0)
         return wrote
 
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._fd)
+
+    def _sync(self) -> None:
+        if self._dirty_since:
+            os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+            self._dirty_since = 0.0
+        self._durable = self._written
+        self._lane.advance(self._written, self._durable, 0)
 
     def _append(self, item: Item) -> None:
         target = self._lane.target

@@ -165,6 +165,24 @@ def test_a_full_spool_declares_exactly_what_it_dropped_and_goes_on(tmp_path: Pat
     assert rows[-1][3] == {"i": 200}
 
 
+def test_waiting_declares_a_loss_when_there_is_space_again_though_no_row_follows(tmp_path: Path) -> None:
+    lane = make_lane(tmp_path, quota=spool.CHUNK_SIZES[0])
+    for i in range(100):
+        lane.row({"i": i, "text": "q" * 100_000})
+    lost = lane.watermarks().lost
+    first_chunk = tmp_path / spool.chunk_name(lane.writer_id.hex(), 0)
+    kept = first_chunk.read_bytes()
+    assert not lane.wait("durable", 0.01), "nobody has read it"
+    first_chunk.unlink()  # the courier frees what is durable
+    lane._full_until = 0.0
+    assert not lane.wait("durable", 0.01), "nobody has read the loss"
+    first_chunk.write_bytes(kept)
+    (declared,) = (item for item in read_items(tmp_path, lane.writer_id) if item.reason)
+    assert (declared.reason, declared.count, declared.next_seq - 1) == ("full", lost, lane.watermarks().assigned)
+    lane._words[spool.DURABLE] = declared.next_seq - 1
+    assert lane.wait("durable", 0.0)
+
+
 @pytest.mark.parametrize("size", [limits.MAX_RECORD_BYTES - n for n in (0, 40, 60, 64, 100, 128, 200)])
 def test_a_record_as_large_as_the_smallest_chunk_finds_its_place(lane: Lane, tmp_path: Path, size: int) -> None:
     lane._rolled -= 60.0  # not in a hurry: the next chunk would be a small one
