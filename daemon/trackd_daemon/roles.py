@@ -8,9 +8,10 @@ import contextlib
 import ipaddress
 import itertools
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -66,7 +67,8 @@ class Options:
     """HOST:PORT for gRPC of a hub, besides the unix socket."""
     is_spawned: bool = False
     """Started by a client rather than by hand: it leaves when nobody has needed it for long."""
-    segment_bytes: int = SEGMENT_BYTES
+    segment_bytes: int = field(default_factory=lambda: int(os.environ.get("TRACKD__SEGMENT_BYTES", SEGMENT_BYTES)))
+    """Of the log. The variable is for tests: small segments are rolled and removed every moment."""
 
 
 @dataclass
