@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -142,6 +143,8 @@ class Wal:
             self._is_writing = False
             if is_closing and (not self._queue or self._writer.full_reason):
                 break
+        with suppress(OSError):  # a full disk: the next start finds its way without a seal
+            self._writer.end()
         self._writer.close()
 
     def _take(self) -> tuple[list[ingest_pb2.Batch], dict[bytes, int], bool]:

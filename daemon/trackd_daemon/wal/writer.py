@@ -170,6 +170,14 @@ class LogWriter:
         progress.full_reason = self.full_reason
         return progress
 
+    def end(self) -> None:
+        """Seal the log at its end, where everything is synced, and let a checkpoint say how far each writer came.
+
+        Without it, damage to a writer's last frames would be known as bytes only, not as seqs. Raises OSError.
+        """
+        if self._file is not None and not self.is_dirty and self._file.frames > 1:
+            self._roll()
+
     def close(self) -> None:
         """Release the descriptor; what is not synced may be lost."""
         if self._file is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import damaged
 from trackd_daemon.wal import files, recovery
 from trackd_daemon.wal.log import Wal
 from trackd_daemon.wal.quota import Quota
@@ -116,6 +117,11 @@ def batch(writer: bytes, first: int, count: int, **fields: Any) -> ingest_pb2.Ba
     return ingest_pb2.Batch(writer_id=writer, first_seq=first, count=count, **given)
 
 
+def frames_of(directory: Path, number: int) -> list[segment.Frame]:
+    with files.SegmentReader(files.path_of(directory, number)) as reader:
+        return [found for found in reader.frames() if isinstance(found, segment.Frame)]
+
+
 @pytest.fixture
 def logs() -> Iterator[list[Log]]:
     opened: list[Log] = []
@@ -147,6 +153,23 @@ def test_durable_records_are_read_back_after_a_restart(logs: list[Log], director
     assert {w.writer_id: w.received for w in again.recovered.state.writers.values()} == {A: 15, B: 3}
     assert again.seqs(A) == list(range(1, 16))
     assert again.seqs(B) == [1, 2, 3]
+
+
+def test_the_last_records_of_a_writer_are_missed_though_they_are_damaged_while_nobody_runs(
+    logs: list[Log], directory: Path
+) -> None:
+    log = open_log(logs, directory)
+    log.put(A, 1, 10)
+    log.put(A, 11, 5)
+    log.wait(lambda: log.durable == {A: 15})
+    log.wal.close()
+    with files.path_of(directory, 1).open("r+b") as file:
+        last = [found for found in frames_of(directory, 1) if found.type == segment.DATA][-1]
+        file.seek(last.offset + segment.FRAME_BYTES)
+        file.write(b"\xff")
+    tops, _ = damaged.recovered_tops(directory)
+    assert tops == {A: 15}
+    assert damaged.deliver(directory, tops).lost == {A: set(range(11, 16))}
 
 
 def test_nothing_is_appended_to_a_segment_of_an_earlier_incarnation(logs: list[Log], directory: Path) -> None:
@@ -310,6 +333,7 @@ def test_recovery_survives_truncation_at_every_byte_of_the_last_segment(logs: li
         log.put(A, 1 + 10 * i, 10)
         log.wait(lambda i=i: log.durable.get(A) == 10 * i + 10)  # type: ignore[misc]
     log.wal.close()
+    files.path_of(directory, 2).unlink()  # the last segment of a log that did not end cleanly
     path = files.path_of(directory, 1)
     whole = path.read_bytes()
     ends = {f.end: f for f in segment.scan(whole)}
