@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 TREES = {"trackd": "sdk", "trackd_daemon": "daemon", "trackd_proto": "proto"}
 
 _PURE = """
-    wal.frames wal.quota wal.state ingest.marks ingest.trimming upload.delivery upload.hop
+    wal.backlog wal.frames wal.quota wal.state ingest.marks ingest.trimming upload.delivery upload.hop
     store.admission store.columns store.decode store.edges store.filters store.fixed_layout store.order store.sampling
     store.steps store.summaries
     http.charts http.encoding http.sampling

@@ -8,7 +8,6 @@ Who hands in batches learns from `Progress` what has become of them.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from trackd_proto.limits import MIB
 from trackd_proto.v1 import ingest_pb2
 
 from trackd_daemon.wal import files
+from trackd_daemon.wal.backlog import Backlog
 from trackd_daemon.wal.quota import Quota
 from trackd_daemon.wal.recovery import Recovered
 from trackd_daemon.wal.state import Position
@@ -46,10 +46,8 @@ class Wal:
         self._writer = LogWriter(directory, recovered, quota=quota, segment_bytes=segment_bytes, disk=disk)
         self._notify = notify
         self._wake = threading.Condition()
-        self._queue: deque[ingest_pb2.Batch] = deque()
-        self._acks: dict[bytes, int] = {}
+        self._backlog = Backlog()
         self._acks_since = 0.0
-        self._dropped_bytes = 0
         self._is_writing = False
         self._hurried = False
         self._must_sync = False
@@ -88,32 +86,22 @@ class Wal:
     def append(self, batches: Sequence[ingest_pb2.Batch]) -> None:
         """Hand in batches, in order per writer. They belong to the log from now on."""
         with self._wake:
-            self._queue.extend(batches)
+            self._backlog.append(batches)
             self._wake.notify()
 
     def acknowledge(self, acks: Mapping[bytes, int]) -> None:
         """Record what is committed upstream."""
         with self._wake:
-            if acks and not self._acks:
+            if acks and not self._backlog.has_acks:
                 self._acks_since = time.monotonic()
-            for writer_id, seq in acks.items():
-                self._acks[writer_id] = max(seq, self._acks.get(writer_id, 0))
-            if self._writer.full_reason:
-                self._drop_committed()
+            self._backlog.acknowledge(acks, is_full=bool(self._writer.full_reason))
             self._wake.notify()
-
-    def _drop_committed(self) -> None:
-        """The log is full, and the hub has meanwhile got some of what waits for it straight from memory."""
-        kept = [b for b in self._queue if b.first_seq + b.count - 1 > self._acks.get(b.writer_id, 0)]
-        if len(kept) < len(self._queue):
-            self._dropped_bytes += sum(len(b.data) for b in self._queue) - sum(len(b.data) for b in kept)
-            self._queue = deque(kept)
 
     def sync(self, timeout_s: float) -> bool:
         """Wait until everything handed in so far is durable; False if time ran out."""
         deadline = time.monotonic() + timeout_s
         with self._wake:
-            while self._queue or self._acks or self._writer.is_dirty or self._is_writing:
+            while self._backlog.has_batches or self._backlog.has_acks or self._writer.is_dirty or self._is_writing:
                 self._hurried = True
                 self._wake.notify_all()
                 if not self._wake.wait(min(0.05, max(deadline - time.monotonic(), 0))) and time.monotonic() >= deadline:
@@ -141,7 +129,7 @@ class Wal:
                 self._writer.back_off(error)
             self._tell()
             self._is_writing = False
-            if is_closing and (not self._queue or self._writer.full_reason):
+            if is_closing and (not self._backlog.has_batches or self._writer.full_reason):
                 break
         with suppress(OSError):  # a full disk: the next start finds its way without a seal
             self._writer.end()
@@ -150,17 +138,12 @@ class Wal:
     def _take(self) -> tuple[list[ingest_pb2.Batch], dict[bytes, int], bool]:
         """Wait for work; the batches that fit into one append, and all acks."""
         with self._wake:
-            while not (self._closing or self._hurried or (self._queue and not self._writer.full_reason)):
+            while not (self._closing or self._hurried or (self._backlog.has_batches and not self._writer.full_reason)):
                 delay = self._delay()
                 if (delay is not None and delay <= 0) or not self._wake.wait(delay):
                     break
-            batches: list[ingest_pb2.Batch] = []
-            size = 0
-            if self._queue and not self._writer.is_full():
-                while self._queue and size < _APPEND_BYTES:
-                    batches.append(self._queue.popleft())
-                    size += len(batches[-1].data)
-            acks, self._acks = self._acks, {}
+            is_full = self._backlog.has_batches and self._writer.is_full()
+            batches, acks = self._backlog.take(_APPEND_BYTES, is_full=is_full)
             self._is_writing = True
             self._must_sync, self._hurried = self._hurried, False
             return batches, acks, self._closing
@@ -170,7 +153,7 @@ class Wal:
         delays = []
         if self._writer.is_dirty:
             delays.append(self._writer.sync_delay_s())
-        if self._acks:
+        if self._backlog.has_acks:
             delays.append(self._acks_since + _ACK_DELAY_S - time.monotonic())
         if self._writer.full_reason:
             delays.append(_RETRY_S)
@@ -181,13 +164,11 @@ class Wal:
             self._writer.write(batches, acks)
         except OSError:
             with self._wake:
-                self._queue.extendleft(reversed(batches))
-                self._acks = acks | self._acks
+                self._backlog.give_back(batches, acks)
             raise
 
     def _tell(self) -> None:
         progress = self._writer.take_progress()
         with self._wake:
-            progress.taken_bytes += self._dropped_bytes
-            self._dropped_bytes = 0
+            progress.taken_bytes += self._backlog.take_dropped()
         self._notify(progress)
