@@ -24,29 +24,49 @@ _TURN_BYTES: Final = 4 * WINDOW_BYTES
 
 
 class OfflineFile:
-    """The file of one lane. What it holds is found by reading it, so a restart goes on where the last sync ended."""
+    """The file of one lane. What it holds is found by reading it, so a restart goes on where the last sync ended.
+
+    A disk that is full or broken is tried again every second; meanwhile the records stay in the spool.
+    """
 
     def __init__(self, lane: SpoolLane, compressor: Compressor) -> None:
         self._lane = lane
         self._compressor = compressor
         self._path = Path(lane.target.run_dir) / f"{lane.writer_id.hex()}.wal"
         self._salt = segment.salt_of(lane.writer_id, 1)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._fd = -1
         self._end = 0
         self._lsn = 0
         self._written = 0
-        self._recover()
-        self._durable = self._written
+        self._durable = 0
+        self._durable_end = 0
         self._dirty_since = 0.0
-        lane.advance(self._written, self._durable, 0)
-        lane.resume(self._written + 1)
+        self._held: Item | None = None
+        self._retry_at = 0.0
+        self.trouble = ""
+        """Why nothing can be written at the moment, for people."""
 
     def pump(self) -> int:
-        """Append what there is; sync when it is time. Bytes of records that were written. Raises OSError."""
+        """Append what there is; sync when it is time. Bytes of records that were written. Never waits for space."""
+        if time.monotonic() < self._retry_at:
+            return 0
+        try:
+            if self._fd < 0:
+                self._open()
+            wrote = self._pump()
+        except OSError as error:
+            self._stumble(error)
+            return 0
+        self.trouble = ""
+        return wrote
+
+    def _pump(self) -> int:
         wrote = 0
         while wrote < _TURN_BYTES:  # other lanes want their turn too
-            while item := self._lane.next_item():
+            while item := self._held or self._lane.next_item():
+                self._held = item
                 self._append(item)
+                self._held = None
                 wrote += len(item.data)
             if self._lane.flight.has_room():
                 break
@@ -59,14 +79,47 @@ class OfflineFile:
 
     def close(self) -> None:
         """Let go of the file."""
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _stumble(self, error: OSError) -> None:
+        """The records stay in the spool; the bytes of a half frame are written over by the next try."""
+        self._retry_at = time.monotonic() + _RETRY_S
+        trouble = f"cannot write {self._path}: {error.strerror or error}"
+        if trouble != self.trouble:
+            self.trouble = trouble
+            print(f"courier: {trouble}; trying again until it works", file=sys.stderr)
+
+    def _open(self) -> None:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if self._durable_end:  # what stands behind it could not be synced, whatever the page cache says of it
+                os.ftruncate(self._fd, self._durable_end if self._durable_end > segment.HEADER_BYTES else 0)
+            self._recover()
+        except OSError:
+            self.close()
+            raise
+        self._durable, self._durable_end = self._written, self._end
+        self._lane.advance(self._written, self._durable, 0)
+        self._lane.resume(self._written + 1)
 
     def _sync(self) -> None:
         if self._dirty_since:
-            os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+            try:
+                os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+            except OSError:
+                self._forget_unsynced()
+                raise
             self._dirty_since = 0.0
-        self._durable = self._written
+        self._durable, self._durable_end = self._written, self._end
         self._lane.advance(self._written, self._durable, 0)
+
+    def _forget_unsynced(self) -> None:
+        """The kernel may have dropped what it could not write and will not say so again: it is all written anew."""
+        self.close()
+        self._held = None
+        self._dirty_since = 0.0
 
     def _append(self, item: Item) -> None:
         target = self._lane.target
@@ -89,17 +142,12 @@ class OfflineFile:
     def _write(self, frame: bytes) -> None:
         view, offset = memoryview(frame), self._end
         while view:
-            try:
-                done = os.pwrite(self._fd, view, offset)
-            except OSError as error:
-                # The records stay in the spool; the bytes of a half frame are written over by the next try.
-                print(f"courier: cannot write {self._path}: {error.strerror}", file=sys.stderr)
-                time.sleep(_RETRY_S)
-                continue
+            done = os.pwrite(self._fd, view, offset)
             view, offset = view[done:], offset + done
         self._end = offset
 
     def _recover(self) -> None:
+        self._lsn = self._written = 0
         size = os.fstat(self._fd).st_size
         if size < segment.HEADER_BYTES:
             header = segment.encode_header(self._lane.writer_id, 1, 1, time.time_ns())
