@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scripts/torture/chaos.py [minutes]: three trainers log for that long (default 10) while the daemon is killed every 5 s.
+"""scripts/torture/chaos.py [minutes]: three trainers log (default 10 minutes) while the daemon is killed every 5 s.
 
 Prints the row of the torture table; exits 1 if a bar was missed.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import table
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from support import chaos, processes  # noqa: E402
+from support import chaos, processes
 
 
 def main(minutes: float) -> None:
@@ -33,8 +33,8 @@ def main(minutes: float) -> None:
     table.report(
         "chaos",
         f"{outcome.kills} SIGKILLs of the daemon in {minutes:g} min, three trainers",
-        f"exits {[t.exit_code for t in trainers]}, at most {warnings} warning lines, {held} of {logged} rows in the hub "
-        f"({outcome.drained_s:.1f} s after the end), {sum(t.wrong for t in trainers)} wrong, slowest log() "
+        f"exits {[t.exit_code for t in trainers]}, at most {warnings} warning lines, {held} of {logged} rows in the "
+        f"hub ({outcome.drained_s:.1f} s after the end), {sum(t.wrong for t in trainers)} wrong, slowest log() "
         f"{1000 * max(t.slowest_s for t in trainers):.1f} ms",
         "exit 0, 10 lines, all rows",
         ok=is_exact and is_bounded and warnings <= 10 and outcome.kills >= expected,

@@ -1,6 +1,6 @@
 """Trainers that log while the daemon is killed again and again: what they print, how they end, what arrives.
 
-The oracle is the number of log() calls that returned, told by each trainer at its end; row i holds {"x": i, "y": i / 7},
+The oracle is the number of log() calls that returned, told by each trainer at its end; row i holds x = i and y = i / 7,
 so that a lost, doubled, moved or changed row is visible.
 """
 
