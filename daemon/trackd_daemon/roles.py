@@ -47,6 +47,9 @@ EMBEDDED: Final = "embedded"
 NO_HUB: Final = "the data is kept; to see it install the hub: pip install 'trackd[hub]', then run trackd open"
 _WATCH_S: Final = 2.0
 _STATS_TICKS: Final = 10
+_EMBEDDED_RETRY_S: Final = 3.0
+"""Our own store, asked again after a full disk: that costs nobody anything, and space may have returned."""
+_UPSTREAM_RETRY_S: Final = 60.0
 _DRAIN_STORE_S: Final = 3.0
 _DRAIN_UPSTREAM_S: Final = 8.0
 """A stopped container is killed after 10 s."""
@@ -233,6 +236,7 @@ class Daemon:
                 self._on_committed,
                 self._on_notice,
                 overflow=lambda: self._ingest.waiting(name) if self._full_reason else (),
+                longest_retry_s=_EMBEDDED_RETRY_S if name == EMBEDDED else _UPSTREAM_RETRY_S,
             )
             self._routes[name] = route
             route.durable(self._durable_end)

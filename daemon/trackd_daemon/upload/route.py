@@ -35,6 +35,7 @@ class Route:
         on_committed: Callable[[Mapping[bytes, int]], None],
         on_notice: Callable[[ingest_pb2.Notice], None],
         overflow: Callable[[], Sequence[ingest_pb2.Batch]] = tuple,
+        longest_retry_s: float = _LAST_RETRY_S,
     ) -> None:
         """`overflow`: what follows the log and cannot be written to it, because the disk is full; usually nothing."""
         self.name = name
@@ -48,6 +49,7 @@ class Route:
         self._outbox = Outbox(name, ledger, overflow)
         self._source = source
         self._durable_end = Position(0, 0)
+        self._longest_retry_s = longest_retry_s
         self._has_news = asyncio.Event()
         self._hurry = asyncio.Event()
         self._live: set[bytes] = set()
@@ -102,7 +104,7 @@ class Route:
     async def _run(self) -> None:
         # Endless: a record is given up by nobody. Full jitter, so that many agents do not knock in step.
         retrying = tenacity.AsyncRetrying(
-            wait=tenacity.wait_random_exponential(_FIRST_RETRY_S, _LAST_RETRY_S, min=_FIRST_RETRY_S),
+            wait=tenacity.wait_random_exponential(_FIRST_RETRY_S, self._longest_retry_s, min=_FIRST_RETRY_S),
             retry=tenacity.retry_if_exception_type((HopUnreachableError, HopRefusedError)),
             sleep=self._sleep,
             before_sleep=self._note_failure,
@@ -132,7 +134,7 @@ class Route:
             self.state, self.reason = "retrying", str(error)
             _logger.warning("route %s: %s", self.name, error)
             self._failures += 1
-            longest = min(_LAST_RETRY_S, _FIRST_RETRY_S * 2**self._failures)
+            longest = min(self._longest_retry_s, _FIRST_RETRY_S * 2**self._failures)
             await self._sleep(random.uniform(_FIRST_RETRY_S, longest))  # noqa: S311 - jitter
         finally:
             for task in tasks:
