@@ -20,7 +20,8 @@ word name            owner   meaning
 4    LOSS_FIRST      writer  first seq of the open loss interval
 5    LOSS_COUNT      writer  its length; 0 = none open
 6    REFUSED         writer  rows logged after finish()
-7    CLOSED          writer  1 = nothing more will come
+7    CLOSED          writer  ENDED = nothing more will come; ENDING = finished from inside a call, whose
+                             record may still come: until the process is gone, or says ENDED
 8    PID             writer  of the process that owns the lane
 9    START_TICKS     writer  its start time, field 22 of /proc/PID/stat (0 where there is none)
 10   PID_NAMESPACE   writer  inode of /proc/self/ns/pid (0 where there is none)
@@ -78,6 +79,8 @@ LOSS_FIRST: Final = 4
 LOSS_COUNT: Final = 5
 REFUSED: Final = 6
 CLOSED: Final = 7
+ENDED: Final = 1
+ENDING: Final = 2
 PID: Final = 8
 START_TICKS: Final = 9
 PID_NAMESPACE: Final = 10

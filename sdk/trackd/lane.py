@@ -48,6 +48,8 @@ _MAX_SHAPES: Final = 256
 _FULL_RETRY_S: Final = 0.1
 _LOSING: Final = 0
 """As the end of the room in a chunk: records are being dropped for want of space, and their loss is still open."""
+_ENDED: Final = -1
+"""As the same: the lane is closed. Every call goes to `_put`, which looks."""
 
 
 class Watermarks(NamedTuple):
@@ -231,6 +233,9 @@ class Lane:
         if self._lock._is_owned():  # type: ignore[attr-defined]
             self._from_inside(Lane.append, kind, dict(body))
             return
+        if self._closed:
+            self._refuse_late()
+            return
         payload = _encode([kind, now_us(), 0, values.to_safe(dict(body))])
         with self._lock:
             self._put(payload, self._state[4], self._state[6])
@@ -303,26 +308,47 @@ class Lane:
         self._words[spool.ASSUMED] = 1 + (code & 0xFF)
 
     def close(self) -> None:
-        """Nothing more will come. Later rows are counted as refused. Idempotent."""
+        """Nothing more will come. Later rows are counted as refused. Idempotent.
+
+        A signal handler may call it inside a call of its own thread, which goes on afterwards and may still write its
+        record: then the courier keeps the files until the next call here, or until the process is gone.
+        """
         if not self._alive[0]:
             return  # a forked child that never logged has nothing of its own to close
+        is_inside = self._lock._is_owned()  # type: ignore[attr-defined]
         self._closed = True
         with self._lock:
             self._latest_flat = self.latest()
             self._shapes.clear()  # every later row takes the slow path, which looks whether the lane is closed
+            memory, limit, offset, seq, x, crc, kind = self._state
+            if limit != _LOSING:  # for rows of other threads that are past that look and wait for the lock
+                self._state = (memory, _ENDED, offset, seq, x, crc, kind)
         if self._nested is not None:
             self._write_waiting(self._nested)
             self._nested.close()
         self.publish()
-        self._words[spool.CLOSED] = 1
+        if not is_inside:
+            self._words[spool.CLOSED] = spool.ENDED
+        elif not self._words[spool.CLOSED]:
+            self._words[spool.CLOSED] = spool.ENDING
+
+    def _refuse_late(self) -> None:
+        """A record that came after the end. Not from inside another call."""
+        if self._words[spool.CLOSED] == spool.ENDING:
+            self.close()  # the call inside which it was closed is over
+        self._refuse()
+
+    def _refuse(self) -> None:
+        with self._lock:
+            self.refused += 1
+            self._words[spool.REFUSED] = self.refused
+        if self.on_refused is not None:
+            self.on_refused()
 
     def _row_slow(self, data: Mapping[str, Any], keys: tuple[Any, ...], step: int | None, commit: bool | None) -> None:
         """Rows of a new shape, without values, or after the end."""
         if self._closed:
-            self.refused += 1
-            self._words[spool.REFUSED] = self.refused
-            if self.on_refused is not None:
-                self.on_refused()
+            self._refuse_late()
             return
         if step is not None:
             step = _checked_step(step)
@@ -361,6 +387,10 @@ class Lane:
 
         `x` and `kind` are the next automatic row's.
         """
+        if self._closed:  # while this call waited for the lock
+            self._shapes.clear()  # one may have been learned meanwhile
+            self._refuse()
+            return
         if len(payload) > limits.MAX_RECORD_BYTES:
             parts = _split(payload)
             for part in parts[:-1]:
@@ -407,7 +437,7 @@ class Lane:
         """Let records of this chunk end at `end`, if there is room in it and no loss that must be declared first."""
         chunk, limit, offset, seq, x, crc, kind = self._state
         room = len(chunk) - _FRAME_BYTES
-        if chunk.filler is None or end > room or limit == _LOSING:
+        if chunk.filler is None or end > room or limit <= _LOSING:
             return False
         self._state = (chunk, min(room, chunk.filler.advance(end)), offset, seq, x, crc, kind)
         return True
@@ -419,7 +449,7 @@ class Lane:
         """
         chunk, limit, offset, seq, x, crc, kind = self._state
         now = time.monotonic()
-        if now < self._full_until:
+        if now < self._full_until or limit == _ENDED:
             return False
         if now - self._rolled < 2.0:
             self._chunk_size = min(self._chunk_size + 1, len(spool.CHUNK_SIZES) - 1)
@@ -436,7 +466,7 @@ class Lane:
         if limit == _LOSING:
             begin = self._declare_loss(following, seq, crc)
         _pack_frame(chunk, offset, spool.END, 0, 0, 0, 0)
-        self._state = (following, room, begin, seq, x, crc, kind)
+        self._state = (following, _ENDED if self._closed else room, begin, seq, x, crc, kind)
         self._words[_PUBLISHED] = seq
         self._words[spool.LOSS_COUNT] = 0
         self._note_roll(following)
@@ -456,6 +486,9 @@ class Lane:
     def _drop(self, x: int, kind: int) -> None:
         """No space: this record's seq is used and declared lost. Absolute values: an interrupt changes nothing."""
         chunk, limit, offset, seq, _, crc, _ = self._state
+        if limit == _ENDED:  # a signal handler closed the lane while there was being made room
+            self._refuse()
+            return
         words = self._words
         if limit != _LOSING:
             words[spool.LOSS_FIRST] = seq + 1
@@ -480,6 +513,9 @@ class Lane:
 
         Making that lane takes a millisecond, in which yet another handler may call: its record waits for it.
         """
+        if self._closed:
+            self._refuse()
+            return
         self._waiting.append((write, arguments))
         if self._nested is None:
             if self._is_making_nested:
@@ -491,6 +527,8 @@ class Lane:
             finally:
                 self._is_making_nested = False
         self._write_waiting(self._nested)
+        if self._closed:  # by yet another handler, while that lane was being made
+            self._nested.close()
 
     def _write_waiting(self, lane: "Lane") -> None:
         while self._waiting:

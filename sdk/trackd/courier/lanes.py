@@ -43,6 +43,8 @@ class SpoolLane:
         self._is_drained = False
         self._trimmed: Item | None = None
         self._freed_chunk = 0
+        self._counted = self.word(spool.DURABLE)
+        """Losses up to this seq are in the word LOST."""
         self._prepared = 0
         self._prepared_at = time.monotonic()
         self.set_word(spool.COURIER_PID, os.getpid())
@@ -57,7 +59,11 @@ class SpoolLane:
 
     def is_over(self) -> bool:
         """Whether the writer will add nothing more."""
-        return bool(self.word(spool.CLOSED)) or self.owner.is_dead()
+        return self.is_closed() or self.owner.is_dead()
+
+    def is_closed(self) -> bool:
+        """Whether its process said that this is all."""
+        return self.word(spool.CLOSED) == spool.ENDED
 
     def is_sent(self) -> bool:
         """Whether everything there was has been read and is durable at the next hop."""
@@ -74,7 +80,7 @@ class SpoolLane:
             return trimmed
         if not self.flight.has_room():
             return None
-        is_closed, is_dead = bool(self.word(spool.CLOSED)), self.owner.is_dead()
+        is_closed, is_dead = self.is_closed(), self.owner.is_dead()
         item = self.tail.read(BATCH_BYTES, is_dead and not is_closed)
         self._is_drained = item is None and (is_closed or is_dead)
         return item
@@ -101,6 +107,9 @@ class SpoolLane:
         elif self.tail.position.next_seq != expected:
             self.tail.seek_start()
         self._skip_to(expected)
+        if not self.flight.is_empty():
+            self.advance(0, 0, 0)  # what was skipped may be durable already
+        self._counted = max(self._counted, self.flight.durable)
         here = self.tail.position
         if here.next_seq > expected:  # the spool no longer has it
             before = Position(here.chunk, here.offset, expected, here.crc)
@@ -154,16 +163,26 @@ class SpoolLane:
 
     def _skip_to(self, expected: int) -> None:
         """Move on over what the next hop already has; a batch that reaches beyond it is taken record by record."""
-        is_dead = self.owner.is_dead() and not self.word(spool.CLOSED)
+        is_dead = self.owner.is_dead() and not self.is_closed()
         size = BATCH_BYTES
         while self.tail.position.next_seq < expected:
             before = self.tail.position
             item = self.tail.read(size, is_dead)
             if item is None:
                 return
-            if item.next_seq > expected and size > 1:
+            if item.next_seq <= expected:
+                self._pass(item)
+            elif size > 1:
                 self.tail.rewind(before)
                 size = 1
+
+    def _pass(self, item: Item) -> None:
+        """The next hop has it already, perhaps not durably: once it has, its place can be freed as if we had sent it.
+
+        Otherwise a full spool whose last record was sent on an earlier connection would stay full for ever.
+        """
+        reason = item.reason if item.next_seq > self._counted + 1 else ""
+        self.flight.add(Item(item.first_seq, item.count, b"", reason, item.before, item.after))
 
 
 def _map_head(path: Path) -> mmap.mmap:

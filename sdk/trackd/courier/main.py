@@ -60,7 +60,7 @@ class Courier:
             if self._is_hopeless(adopt_only):
                 break
             lanes = [lane for session in self._sessions for lane in session.lanes.values()]
-            is_awaited = any(lane.has_files and lane.word(spool.CLOSED) for lane in lanes)
+            is_awaited = any(lane.has_files and lane.is_closed() for lane in lanes)
             await asyncio.sleep(self._pace.rest_s(sent, time.monotonic(), is_awaited=is_awaited))
         is_done = not self._sessions
         await self._sender.close()

@@ -66,7 +66,7 @@ class Sender:
                 sent += sum(len(batch.data) for batch in request.batches)
             if time.monotonic() - self._said_live > _LIVE_S:
                 self._said_live = time.monotonic()
-                live = [w for w, lane in self._lanes.items() if not lane.is_over()]
+                live = [w for w, lane in self._lanes.items() if not lane.word(spool.CLOSED) and not lane.is_over()]
                 if live:
                     await self._call.write(ingest_pb2.PushRequest(live=live))
             return sent
