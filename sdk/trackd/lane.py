@@ -105,6 +105,7 @@ class Lane:
         "__weakref__",
         "_alive",
         "_chunk_size",
+        "_chunks",
         "_closed",
         "_directory",
         "_full_until",
@@ -157,6 +158,7 @@ class Lane:
         self._full_until = 0.0
         self._rolled = time.monotonic()
         self._chunk_size = 0
+        self._chunks = deque([(0, spool.CHUNK_SIZES[0])])  # (number, bytes) of those that may still be there
         self._head = files.create_head(self._directory, self.writer_id, target)
         self._words = memoryview(self._head).cast("Q")
         memory, limit = self._map(0)
@@ -453,11 +455,8 @@ class Lane:
             return False
         if now - self._rolled < 2.0:
             self._chunk_size = min(self._chunk_size + 1, len(spool.CHUNK_SIZES) - 1)
-        number = chunk.number + 1
         try:
-            if number - self._consumed() > max(1, self._quota // spool.CHUNK_SIZES[self._chunk_size]):
-                raise files.NoSpaceError("the spool's quota is used up")
-            following, room = self._map(number)
+            following, room = self._next_chunk(chunk.number + 1)
         except OSError:
             self._full_until = now + _FULL_RETRY_S
             return False
@@ -479,9 +478,31 @@ class Lane:
                 if self._state[1] == _LOSING:
                     self._roll()
 
-    def _consumed(self) -> int:
-        """Number of the oldest chunk that is still there."""
-        return min(spool.chunk_numbers(iter(os.listdir(self._directory)), self.writer_id.hex()), default=0)  # noqa: PTH208
+    def _next_chunk(self, number: int) -> tuple[files.Chunk, int]:
+        """Chunk `number` as `_map` gives it, a smaller one where quota or disk are nearly full. Raises OSError."""
+        held, limit = self._held_bytes(), max(self._quota, 2 * spool.CHUNK_SIZES[0])
+        while True:
+            try:
+                if held + spool.CHUNK_SIZES[self._chunk_size] > limit:
+                    raise files.NoSpaceError("the spool's quota is used up")
+                following, room = self._map(number)
+                break
+            except files.NoSpaceError:
+                if self._chunk_size == 0:
+                    raise
+                self._chunk_size -= 1
+        if not self._chunks or self._chunks[-1][0] != number:  # an interrupted roll is done again
+            self._chunks.append((number, len(following)))
+        return following, room
+
+    def _held_bytes(self) -> int:
+        """What this lane's chunks take. They go in order: of those that are left one is looked at, however many."""
+        while self._chunks:
+            number, _ = self._chunks[0]
+            if os.access(self._directory / spool.chunk_name(self.writer_id.hex(), number), os.F_OK):
+                break
+            self._chunks.popleft()
+        return sum(size for _, size in self._chunks)
 
     def _drop(self, x: int, kind: int) -> None:
         """No space: this record's seq is used and declared lost. Absolute values: an interrupt changes nothing."""

@@ -94,10 +94,7 @@ class Courier:
     def _start(self, lane: SpoolLane) -> None:
         self._pace.begin(time.monotonic())
         if lane.target.mode == "offline":
-            try:
-                self._offline[lane.writer_id] = OfflineFile(lane, self._compressor)
-            except OSError as error:
-                print(f"courier: cannot write to {lane.target.run_dir}: {error.strerror}", file=sys.stderr)
+            self._offline[lane.writer_id] = OfflineFile(lane, self._compressor)
         else:
             self._sender.add(lane)
 

@@ -165,6 +165,26 @@ def test_a_full_spool_declares_exactly_what_it_dropped_and_goes_on(tmp_path: Pat
     assert rows[-1][3] == {"i": 200}
 
 
+def test_the_spool_keeps_to_its_quota_and_a_full_one_costs_next_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota = 10 * limits.MIB
+    lane = make_lane(tmp_path, quota=quota)
+    while not lane.watermarks().lost:
+        lane.row({"text": "q" * 100_000})
+    held = sum(path.stat().st_size for path in tmp_path.glob("*.chunk*"))
+    assert quota - spool.CHUNK_SIZES[0] < held <= quota, "small chunks fill what large ones leave"
+    lane._full_until = 0.0
+    calls: list[str] = []
+    for name in ("listdir", "scandir", "statvfs", "open", "access"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, _name=name, _real=real, **k: (calls.append(_name), _real(*a, **k))[1])
+    for _ in range(1000):
+        lane.row({"i": 1})
+    assert calls.count("access") == len(calls) <= 1 + 60, "one look every 100 ms, however many chunks there are"
+    assert lane.watermarks().lost > 1000
+
+
 def test_waiting_declares_a_loss_when_there_is_space_again_though_no_row_follows(tmp_path: Path) -> None:
     lane = make_lane(tmp_path, quota=spool.CHUNK_SIZES[0])
     for i in range(100):
