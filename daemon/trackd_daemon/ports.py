@@ -129,6 +129,9 @@ class ReadPort(Protocol):
         `start` is inclusive, `end` exclusive. `steps`: only the rows at these steps (a few thousand at most).
         """
 
+    def attempts(self, project: str, run_id: str) -> list[Json]:
+        """The run's attempts in order of their start, as in docs/http-api.md."""
+
     def writers(self, project: str, run_id: str) -> list[Json]:
         """What is stored of each writer, with rolling hash and declared losses."""
 

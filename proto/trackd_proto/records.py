@@ -44,7 +44,8 @@ START: Final = 3
              "parent": str (hex) | nil},
   "name": str, "notes": str | nil, "tags": [str], "group": str | nil, "job_type": str | nil,
   "created_us": int, "sdk": str, "python": str, "program": str | nil, "user": str, "resume": str | nil,
-  "is_name_generated": bool}
+  "is_name_generated": bool, "branch": {"run_id": str, "step": int}}
+`branch` stands where the attempt begins behind a step of its own run (`resume_from`) or of another (`fork_from`).
 Only the main writer's START carries name, is_name_generated, notes, tags, group, job_type; others leave them out.
 A generated name only counts while nobody gave one; of several the earliest."""
 

@@ -31,7 +31,7 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "monitor_gym": ((bool,), "True or False"),
 }
 
-_NOT_BUILT: Final = ("resume_from", "fork_from", "save_code", "tensorboard", "sync_tensorboard", "monitor_gym")
+_NOT_BUILT: Final = ("save_code", "tensorboard", "sync_tensorboard", "monitor_gym")
 """Taken, and said once to have no effect in this version."""
 
 _RENAMED: Final = {

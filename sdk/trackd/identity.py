@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from trackd_proto import spool, version
 
+from trackd.branching import Moment
+
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """A run and the attempt of it that this `init()` began. Travels to child processes inside a pickled Run."""
@@ -20,6 +22,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
     job_type: str = ""
     resume: str = ""
+    branch: Moment | None = None
+    """Where it begins by the script's words (`resume_from`, `fork_from`)."""
     is_name_generated: bool = False
     mode: str = "online"
     route: str = "embedded"
@@ -63,6 +67,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
             "user": _user(),
             "resume": self.resume or None,
         }
+        if self.branch is not None:
+            body["branch"] = self.branch.branch()
         if is_main:
             body |= {
                 "name": self.name,

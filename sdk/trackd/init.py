@@ -12,7 +12,7 @@ from trackd_proto import limits
 from trackd_proto import settings as table
 from trackd_proto.settings import Settings
 
-from trackd import arguments, current, exit, messages, naming, notebook, places, resuming
+from trackd import arguments, branching, current, exit, messages, naming, notebook, places, resuming
 from trackd.config import DEFAULTS_FILE, defaults_file, from_any
 from trackd.errors import UnsupportedPlatformError
 from trackd.identity import Identity, is_free_threaded
@@ -75,8 +75,10 @@ def init(
             "must", "never": it has to exist, or must not; the hub is asked, for at most 10 seconds (when offline,
             ``trackd flush`` checks it). "auto" (True): as "allow", and without an `id` go on with the last run of this
             project and directory that did not end well, under a batch scheduler with the run of the same job.
-        resume_from: no effect yet.
-        fork_from: no effect yet.
+        resume_from: such as "k3v9a0xq?_step=100": go on with that run behind that step. What it has logged behind it is
+            no longer on its curve, and stays readable as an attempt of its own.
+        fork_from: the same, as a new run: its history up to that step is the other run's, and its config where this
+            call does not say otherwise. Both ask the hub, for at most 10 seconds (when offline, ``trackd flush`` does).
         save_code: no effect yet.
         tensorboard: no effect yet.
         sync_tensorboard: no effect yet.
@@ -86,7 +88,8 @@ def init(
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names it and what was expected.
-        ResumeError: `resume` is "must" and there is no such run, or "never" and there is one.
+        ResumeError: `resume` is "must" and there is no such run, or "never" and there is one; `resume_from` or
+            `fork_from` names no run, or the fork's own `id` is taken.
         ResumeUnknownError: the hub did not tell in time; the message says what to do.
         UnsupportedPlatformError: not Linux or macOS, or a free-threaded Python.
     """
@@ -94,20 +97,21 @@ def init(
     del given["anonymous"], given["settings"], given["config"]
     _check_platform()
     arguments.check(given)
+    moment = branching.moment(resume_from, fork_from, id, resume)
     loaded = table.load(
         arguments.settings(settings),
         {
             "entity": entity,
             "project": project,
             "dir": dir,
-            "run_id": id,
+            "run_id": id if moment is None or moment.is_fork else moment.run_id,
             "name": name,
             "notes": notes,
             "tags": None if tags is None else list(check_tags(tags)),
             "group": group,
             "job_type": job_type,
             "mode": _known_mode(mode),
-            "resume": arguments.resume(resume),
+            "resume": arguments.resume(resume) if moment is None else "",
             "reinit": arguments.reinit(reinit),
         },
     )
@@ -120,7 +124,7 @@ def init(
         _join(open_run, given, values)
         return open_run
     can_change = notebook.is_notebook() if allow_val_change is None else allow_val_change
-    return _begin(loaded, values, can_change)
+    return _begin(loaded, values, can_change, moment)
 
 
 def attach(identity: Identity) -> Run:
@@ -136,16 +140,22 @@ def attach(identity: Identity) -> Run:
     return run
 
 
-def _begin(loaded: table.Loaded, values: dict[str, Any], can_change: bool) -> Run:
+def _begin(
+    loaded: table.Loaded, values: dict[str, Any], can_change: bool, moment: branching.Moment | None = None
+) -> Run:
     settings = loaded.settings
     is_current = settings.reinit != "create_new" or not current.runs()
-    identity = _identity(loaded)
+    identity = msgspec.structs.replace(_identity(loaded), branch=moment)
     if settings.mode == "disabled":
         run = Run(identity, NullLane(), settings, can_change_config=can_change)
     else:
         instance = places.open_instance(settings.home_path())
         given = identity.run_id if _usable(loaded, "run_id", naming.id_error) else ""
-        plan = resuming.plan(settings, identity.project, given, instance.home, places.run_base(settings))
+        where = (instance.home, places.run_base(settings))
+        if moment is not None:
+            plan = resuming.branch(settings, identity.project, given, moment, instance.home)
+        else:
+            plan = resuming.plan(settings, identity.project, given, *where)
         identity = msgspec.structs.replace(identity, run_id=plan.run_id)
         run_dir = places.make_run_dir(settings, identity.run_id, identity.start_us)
         identity = msgspec.structs.replace(identity, run_dir=str(run_dir), home=str(instance.home))

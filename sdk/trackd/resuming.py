@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,8 @@ from trackd_proto.asking import Answer
 from trackd_proto.records import restore
 from trackd_proto.settings import Settings
 
-from trackd import naming
+from trackd import messages, naming
+from trackd.branching import Moment
 from trackd.errors import ResumeError, ResumeUnknownError
 from trackd.session import package_paths
 from trackd.unfinished import Unfinished
@@ -38,10 +40,13 @@ class Plan(msgspec.Struct, frozen=True):
     facts: dict[str, Any] = {}
     """The run as the hub has it, where the hub was asked; else {}."""
     unfinished: Unfinished | None = None
+    moment: Moment | None = None
 
     @property
     def starting_step(self) -> int:
-        """The step after the last one that the hub has; 0 if it was not asked."""
+        """The step after the last one that the hub has; 0 if it was not asked. Behind a given moment: the one after."""
+        if self.moment is not None:
+            return self.moment.step + 1
         last = self.facts.get("last_step")
         return 0 if last is None else int(last) + 1
 
@@ -85,6 +90,52 @@ def plan(settings: Settings, project: str, run_id: str, home: Path, directory: P
     if answer.status == "missing":
         return Plan(run_id)
     return Plan(run_id, True, restore(msgspec.msgpack.decode(answer.run, strict=False)))
+
+
+def branch(settings: Settings, project: str, run_id: str, moment: Moment, home: Path) -> Plan:
+    """What begins behind `moment`; `run_id` is the fork's own id, "" if none was given. Asks as `plan` does.
+
+    Raises:
+        ResumeError: there is no run to begin behind, or there is one that has the fork's id.
+        ResumeUnknownError: the hub did not tell in time.
+    """
+    own = (run_id or naming.new_id()) if moment.is_fork else moment.run_id
+    if settings.mode == "offline":
+        return Plan(own, not moment.is_fork, moment=moment)
+    until = time.monotonic() + ASK_S
+    answer = _told(ask(settings, home, project, moment.run_id), moment, project, moment.run_id)
+    if answer.status == "missing":
+        raise ResumeError(
+            f"init({moment.argument}=...): there is no run {project}/{moment.run_id} at the hub. Correct the id or the "
+            "project; runs that you have: trackd ls"
+        )
+    if moment.is_fork and run_id:
+        left_s = max(until - time.monotonic(), 0.1)
+        if _told(ask(settings, home, project, run_id, left_s), moment, project, run_id).status == "found":
+            raise ResumeError(
+                f"init(fork_from=...): there is a run {project}/{run_id} already. Give another id or none; or go on "
+                'with it with resume="allow"'
+            )
+    facts = restore(msgspec.msgpack.decode(answer.run, strict=False))
+    last = facts.get("last_step")
+    if last is None or int(last) < moment.step:
+        messages.warn_once(
+            f"init({moment.argument}=...): the hub has {project}/{moment.run_id} up to step {last} so far, not up to "
+            f"{moment.step}: what is still to come is shown when it is there"
+        )
+    if moment.is_fork:  # a new run: what the other was called and had measured is not its own
+        facts = {"config": facts["config"], "summary": {}}
+    return Plan(own, not moment.is_fork, facts, moment=moment)
+
+
+def _told(answer: Answer, moment: Moment, project: str, run_id: str) -> Answer:
+    if answer.status == "unknown":
+        raise ResumeUnknownError(
+            f"init({moment.argument}=...): whether the run {project}/{run_id} exists could not be found out within "
+            f'{ASK_S:.0f} s: {answer.why}. Then try again; or use mode="offline", which leaves the check to '
+            "trackd flush"
+        )
+    return answer
 
 
 def ask(settings: Settings, home: Path, project: str, run_id: str, timeout_s: float = ASK_S) -> Answer:

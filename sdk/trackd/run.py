@@ -92,7 +92,7 @@ class Run:
 
     @property
     def starting_step(self) -> int:
-        """First step of this attempt as the hub told it (resume="must"); 0 where it was not asked."""
+        """First step of this attempt as the hub (resume="must"), `resume_from` or `fork_from` said; else 0."""
         return self._plan.starting_step
 
     @property

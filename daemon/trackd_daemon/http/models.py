@@ -174,6 +174,38 @@ class RowsOut(BaseModel):
     rows: list[Row]
 
 
+class AttemptOut(BaseModel):
+    """One `init()` of a run. Steps are those of its own rows, whether or not a later attempt supersedes them."""
+
+    number: int
+    """From 1 in order of their start; what `attempt=` takes elsewhere."""
+    attempt: str
+    state: str
+    exit_code: int | None
+    cause: str | None
+    started_us: int
+    updated_us: int
+    """When its last row was logged."""
+    ended_us: int | None
+    host: str | None
+    pid: int | None
+    rows: int
+    first_step: int | str | None
+    last_step: int | str | None
+    superseded_from: int | str | None
+    """From this step on the run's curve is a later attempt's; null: to its end it is this one's."""
+    from_run: str | None
+    """The run that it is a fork of."""
+    from_step: int | str | None
+    """Where it begins by its own words: behind this step of `from_run`, or (null) of its own run."""
+
+
+class AttemptsOut(BaseModel):
+    """All attempts of a run."""
+
+    attempts: list[AttemptOut]
+
+
 class LossOut(BaseModel):
     """Seqs that are declared lost."""
 

@@ -13,9 +13,9 @@ from sqlalchemy.engine import Connection
 from trackd_proto import records
 
 from trackd_daemon.model import RunChange
-from trackd_daemon.store import decode, steps, tables
+from trackd_daemon.store import decode, lineage, steps, tables
 from trackd_daemon.store.decode import Block, Decoded, Fact, Raw
-from trackd_daemon.store.order import order_key, weak_key
+from trackd_daemon.store.order import inherited_key, order_key, weak_key
 
 MAX_CHANGE_KEYS: Final = 1000
 STREAMS: Final = {records.ROW: "default", records.ROW_ORDINAL: "default", records.SYSTEM: "system"}
@@ -112,23 +112,6 @@ _DERIVED: Final = (
         last_step=_B("last"),
     )
 )  # fmt: skip
-_ATTEMPTS: Final = (
-    sa.select(tables.attempts)
-    .where(tables.attempts.c.run_no == _B("no"))
-    .order_by(tables.attempts.c.start_us, tables.attempts.c.attempt)
-)
-_LANES: Final = (
-    sa.select(
-        tables.lanes,
-        tables.writers.c.writer_id,
-        tables.writers.c.start_us,
-        tables.attempts.c.start_us.label("attempt_start"),
-        tables.attempts.c.attempt,
-    )
-    .join(tables.writers, tables.writers.c.writer_no == tables.lanes.c.lane_no // 4)
-    .join(tables.attempts, tables.attempts.c.attempt_no == tables.writers.c.attempt_no)
-    .where(tables.lanes.c.run_no == _B("no"))
-)
 _WRITER: Final = (
     sa.select(tables.writers, tables.runs.c.deleted)
     .join(tables.runs, tables.runs.c.run_no == tables.writers.c.run_no)
@@ -206,6 +189,8 @@ class CatalogTransaction:
         self._now_us = now_us
         self._touched: dict[int, Touch] = {}
         self._resummarize: set[int] = set()
+        self._bequeath: set[int] = set()
+        """Runs of which the config changed, or that are new forks' parents."""
 
     # -- who
 
@@ -282,6 +267,7 @@ class CatalogTransaction:
         )
         run_no = int(result.inserted_primary_key[0])  # type: ignore[index]
         self._touch(run_no).fields.add("created")
+        lineage.adopt(self._con, run_no, project_no, intro.run_id)
         return run_no
 
     def key_numbers(self, stream: str, names: Iterable[str]) -> NDArray[np.int32]:
@@ -390,6 +376,7 @@ class CatalogTransaction:
             self._start(writer, touch, body, order)
         elif fact.kind == records.CONFIG:
             self._config(writer.run_no, "config", body, order)
+            self._bequeath.add(writer.run_no)
             touch.fields.add("config")
         elif fact.kind == records.META:
             self._config(writer.run_no, "meta", body, order)
@@ -409,6 +396,8 @@ class CatalogTransaction:
         self._con.execute(_CREATED, {"no": writer.run_no, "us": created})
         touch.fields.add("state")
         touch.needs_refresh = True
+        if body.get("branch"):
+            self._branch(writer, body)
         if writer.role != "main":
             return
         host = (body.get("writer") or {}).get("host")
@@ -419,6 +408,33 @@ class CatalogTransaction:
         if body.get("is_name_generated") and "name" in said:
             set_fields(self._con, writer.run_no, {"name": said.pop("name")}, weak_key(order))
         set_fields(self._con, writer.run_no, said, order)
+
+    def _branch(self, writer: Writer, body: dict[str, Any]) -> None:
+        parent, step = str(body["branch"]["run_id"]), int(body["branch"]["step"])
+        if not -(2**61) < step < 2**61:
+            raise ValueError("a branch at a step out of range")
+        if parent == body.get("run_id"):
+            lineage.branch(self._con, writer.attempt_no, writer.run_no, step, None, None)
+            return
+        r = tables.runs
+        project_no = self._con.execute(sa.select(r.c.project_no).where(r.c.run_no == writer.run_no)).scalar_one()
+        parent_no = find_run(self._con, project_no, parent)
+        lineage.branch(self._con, writer.attempt_no, writer.run_no, step, parent, parent_no)
+        if parent_no is not None:
+            self._bequeath.add(parent_no)
+
+    def _inherit(self) -> None:
+        """Hand the config of parents on to their forks, where these said nothing themselves, and to theirs."""
+        while self._bequeath:
+            parents, self._bequeath = self._bequeath, set()
+            for parent, child in lineage.pairs(self._con, parents):
+                mine = (tables.facts.c.run_no == parent, tables.facts.c.section == "config")
+                rows = self._con.execute(sa.select(tables.facts).where(*mine)).all()
+                if rows:
+                    given = [dict(row._mapping) | {"run_no": child, "ord": inherited_key(row.ord)} for row in rows]
+                    self._con.execute(_UPSERT_FACT, given)
+                    self._leaves(child, "config", [row.path for row in rows])
+                    self._bequeath.add(child)
 
     def _config(self, run_no: int, section: str, body: dict[str, Any], order: bytes) -> None:
         entries = [(str(k), v) for k, v in body.items()]
@@ -504,8 +520,10 @@ class CatalogTransaction:
 
     def finish(self) -> dict[int, Touch]:
         """Bring the touched runs' own rows up to date; what was touched, by run."""
+        self._inherit()
         for run_no in self._resummarize:
             summary_leaves(self._con, run_no)
+        refreshed = set()
         for run_no, touch in self._touched.items():
             self._con.execute(
                 _COUNTERS,
@@ -515,6 +533,11 @@ class CatalogTransaction:
                 },
             )  # fmt: skip
             if touch.needs_refresh:
+                refreshed.add(run_no)
+                self._con.execute(_DERIVED, {"no": run_no} | derived(self._con, run_no))
+        # What is shown of a fork follows from its parent's rows too.
+        while refreshed := lineage.children(self._con, refreshed):
+            for run_no in refreshed - self._touched.keys():
                 self._con.execute(_DERIVED, {"no": run_no} | derived(self._con, run_no))
         return self._touched
 
@@ -674,30 +697,13 @@ def find_run(con: Connection, project_no: int, run_id: str) -> int | None:
     return found
 
 
-def load_lanes(con: Connection, run_no: int, attempt: int | None = None) -> steps.Lanes:
-    """The run's lanes with their offsets; of the attempt of this number, from 1 in order of their start, or of all."""
-    rows = con.execute(_LANES, {"no": run_no})
-    lanes = steps.resolve(
-        steps.Lane(
-            r.lane_no, (r.attempt_start, r.attempt), r.start_us, r.writer_id,
-            r.rows, r.min_step, r.max_step, r.min_time, r.max_time,
-        )
-        for r in rows
-    )  # fmt: skip
-    if attempt is None:
-        return lanes
-    attempts = con.execute(_ATTEMPTS, {"no": run_no}).all()
-    chosen = attempts[attempt - 1] if 0 < attempt <= len(attempts) else None
-    return lanes.of_attempt(chosen and (chosen.start_us, chosen.attempt))
-
-
 def derived(con: Connection, run_no: int) -> dict[str, Any]:
     """What a run's row repeats of its attempts and lanes."""
-    attempts = con.execute(_ATTEMPTS, {"no": run_no}).all()
+    attempts = lineage.attempts(con, run_no)
     latest = attempts[-1]
     return {
         "n": len(attempts), "state": latest.exit_state, "code": latest.exit_code, "why": latest.cause,
-        "ended": latest.ended_us, "last": load_lanes(con, run_no).last_step,
+        "ended": latest.ended_us, "last": lineage.load_lanes(con, run_no).last_step,
     }  # fmt: skip
 
 

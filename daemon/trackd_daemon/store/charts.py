@@ -10,9 +10,9 @@ from sqlalchemy.engine import Connection
 from trackd_proto import records
 
 from trackd_daemon.ports import ChartQuery, SampledSeries
-from trackd_daemon.store import points, rollup_reads, sampling, steps, tables
+from trackd_daemon.store import lineage, points, rollup_reads, sampling, steps, tables
 from trackd_daemon.store.catalog import Catalog
-from trackd_daemon.store.catalog_write import find_project, find_run, load_lanes
+from trackd_daemon.store.catalog_write import find_project, find_run
 from trackd_daemon.store.series import Series, Snapshot
 
 HELD_POINTS: Final = 2_000_000
@@ -27,7 +27,6 @@ _FAR: Final = 2**61
 class _Request:
     run: tuple[str, str]
     key: str
-    run_no: int
     key_no: int
     x_key_no: int | None
     lanes: steps.Lanes
@@ -41,12 +40,8 @@ def chart(catalog: Catalog, series: Series, query: ChartQuery) -> list[SampledSe
         requests = [r for run in query.runs for r in _requests(con, run, query)]
     if not requests:
         return []
-    with series.snapshot({r.run_no for r in requests}) as snap:
-        long = {
-            i: rollup_reads.find(snap, r.run_no, r.key_no, r.lanes)
-            for i, r in enumerate(requests)
-            if _is_long(r, query)
-        }
+    with series.snapshot({no for r in requests for no in r.lanes.runs}) as snap:
+        long = {i: rollup_reads.find(snap, r.key_no, r.lanes) for i, r in enumerate(requests) if _is_long(r, query)}
         short = {i: r for i, r in enumerate(requests) if i not in long}
         if sum(r.count for r in short.values()) > HELD_POINTS and not any(r.x_key_no for r in requests):
             lines = None
@@ -88,7 +83,7 @@ def _by_chunks(snap: Snapshot, request: _Request, grid: sampling.Grid, query: Ch
     is_system = query.stream == "system"
     if query.x_axis == "_step" and not is_system:
         return _reduced(_range(_load(snap, request, query), query), grid)
-    found = rollup_reads.find(snap, request.run_no, request.key_no, request.lanes, has_heads=not is_system)
+    found = rollup_reads.find(snap, request.key_no, request.lanes, has_heads=not is_system)
     origin_us = request.created_us if query.x_axis == "_relative" else 0
     return rollup_reads.sample_by_time(snap, found, grid, origin_us, query.start, query.end)
 
@@ -125,6 +120,9 @@ def _requests(con: Connection, run: tuple[str, str], query: ChartQuery) -> list[
     run_no = None if project_no is None else find_run(con, project_no, run[1])
     if run_no is None:
         return []
+    lanes = lineage.load_lanes(con, run_no, query.attempt)
+    if not any((steps.lane_kind(no) == records.SYSTEM) == (query.stream == "system") for no in lanes.lanes):
+        return []
     wanted = list(dict.fromkeys(query.keys))
     is_metric = not query.x_axis.startswith("_")
     names = [*wanted, query.x_axis] if is_metric else wanted
@@ -133,26 +131,19 @@ def _requests(con: Connection, run: tuple[str, str], query: ChartQuery) -> list[
     for first in range(0, len(names), 500):
         for row in con.execute(
             sa.select(k.c.name, k.c.key_no, s.c.numbers)
-            .join(s, sa.and_(s.c.key_no == k.c.key_no, s.c.run_no == run_no))
+            .join(s, sa.and_(s.c.key_no == k.c.key_no, s.c.run_no.in_(lanes.runs)))
             .where(k.c.stream == query.stream, k.c.name.in_(names[first : first + 500]))
         ):
-            found[row.name] = (row.key_no, row.numbers)
+            found[row.name] = (row.key_no, row.numbers + found.get(row.name, (0, 0))[1])
     created = con.execute(sa.select(tables.runs.c.created_us).where(tables.runs.c.run_no == run_no)).scalar_one()
     x_key = found[query.x_axis][0] if is_metric and query.x_axis in found else None
     if is_metric and x_key is None:
         return []
-    lanes = load_lanes(con, run_no, query.attempt)
-    if not any((steps.lane_kind(no) == records.SYSTEM) == (query.stream == "system") for no in lanes.lanes):
-        return []
-    return [
-        _Request(run, key, run_no, found[key][0], x_key, lanes, created, found[key][1])
-        for key in wanted
-        if key in found
-    ]
+    return [_Request(run, key, found[key][0], x_key, lanes, created, found[key][1]) for key in wanted if key in found]
 
 
 def _load(snap: Snapshot, request: _Request, query: ChartQuery) -> points.Line:
-    who = (snap, request.run_no, request.key_no)
+    who = (snap, request.key_no)
     if request.x_key_no is not None:
         return points.by_metric(*who, request.x_key_no, request.lanes)
     if query.x_axis == "_relative":

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from trackd_daemon.errors import ConflictError
 from trackd_daemon.model import RunChange
-from trackd_daemon.store import tables
+from trackd_daemon.store import lineage, tables
 from trackd_daemon.store.catalog_write import create_project, find_project, find_run, set_fields
 from trackd_daemon.store.order import edit_key
 
@@ -73,16 +73,34 @@ def _move(con: Connection, run_no: int, before: Any, target: str, now_us: int) -
     )
 
 
+_HIDDEN: Final = 2
+"""`runs.deleted`: nobody finds it any more, its rows stay for its forks."""
+
+
 def _delete_runs(con: Connection, run_nos: Sequence[int]) -> None:
-    """Leave only what later records of these runs need to be recognised; the points go at the next compaction."""
-    for run_no in run_nos:
-        for table in (tables.key_stats, tables.facts, tables.leaves, tables.lanes, tables.run_aliases):
-            con.execute(table.delete().where(table.c.run_no == run_no))
-        writers = sa.select(tables.writers.c.writer_no).where(tables.writers.c.run_no == run_no)
-        for table in (tables.losses, tables.raw_records):
-            con.execute(table.delete().where(table.c.writer_no.in_(writers)))
+    """Leave only what later records of these runs need to be recognised; the points go at the next compaction. What
+    forks of them show stays, until the last of these is deleted."""
     r = tables.runs
-    con.execute(r.update().where(r.c.run_no.in_(list(run_nos))).values(deleted=1, version=r.c.version + 1))
+    con.execute(r.update().where(r.c.run_no.in_(list(run_nos))).values(deleted=_HIDDEN, version=r.c.version + 1))
+    con.execute(tables.run_aliases.delete().where(tables.run_aliases.c.run_no.in_(list(run_nos))))
+    left = set(run_nos)
+    while left:
+        parents: set[int] = set()
+        for run_no in left:
+            if not lineage.children(con, [run_no]):
+                parents |= lineage.parents(con, [run_no])
+                _empty(con, run_no)
+        hidden = sa.select(r.c.run_no).where(r.c.run_no.in_(parents), r.c.deleted == _HIDDEN)
+        left = set(con.execute(hidden).scalars())
+
+
+def _empty(con: Connection, run_no: int) -> None:
+    for table in (tables.key_stats, tables.facts, tables.leaves, tables.lanes, tables.branches):
+        con.execute(table.delete().where(table.c.run_no == run_no))
+    writers = sa.select(tables.writers.c.writer_no).where(tables.writers.c.run_no == run_no)
+    for table in (tables.losses, tables.raw_records):
+        con.execute(table.delete().where(table.c.writer_no.in_(writers)))
+    con.execute(tables.runs.update().where(tables.runs.c.run_no == run_no).values(deleted=1))
 
 
 def delete_run(con: Connection, project: str, run_id: str) -> Sequence[RunChange] | None:

@@ -219,6 +219,13 @@ class EmbeddedStore:
             attempt=attempt,
         )
 
+    def attempts(self, project: str, run_id: str) -> list[Json]:
+        """See ports.ReadPort."""
+        with self._catalog.read() as con:
+            run_no = _run_number(con, project, run_id)
+            beat_us = dict(self._beats).get(run_no or 0, 0)
+            return [] if run_no is None else reads.attempts(con, run_no, beat_us, self._clock())
+
     def writers(self, project: str, run_id: str) -> list[Json]:
         """See ports.ReadPort."""
         with self._catalog.read() as con:

@@ -26,6 +26,11 @@ def weak_key(order: bytes) -> bytes:
     return bytes(1) + bytes(255 - byte for byte in order)
 
 
+def inherited_key(order: bytes) -> bytes:
+    """For what a fork has of its parent: below every key of its own, above those of the parent's own parent."""
+    return b"\x01" + order
+
+
 def edit_key(now_us: int, number: int) -> bytes:
     """A person's edit: beats what every attempt begun before it says."""
     return order_key(now_us, now_us, EDIT_WRITER, number)

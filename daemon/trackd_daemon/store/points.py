@@ -1,5 +1,6 @@
 """Points of one series in the order they are shown: by x, and where equal by order key."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -67,20 +68,26 @@ def is_ascending(values: NDArray[Any]) -> bool:
     return bool((values[1:] > values[:-1]).all())
 
 
-def condition(run_no: int, key_no: int) -> str:
-    """Points of one series."""
-    return f"run = {int(run_no)} AND key = {int(key_no)}"
+def of_runs(run_nos: Sequence[int]) -> str:
+    """Points of one run, or of a fork and its parents."""
+    listed = ", ".join(str(int(no)) for no in run_nos)
+    return f"run = {listed}" if len(run_nos) == 1 else f"run IN ({listed})"
 
 
-def _where(run_no: int, key_no: int, lanes: steps.Lanes, extra: str) -> str:
+def condition(lanes: steps.Lanes, key_no: int) -> str:
+    """Points of one series, displayed or not."""
+    return f"{of_runs(lanes.runs)} AND key = {int(key_no)}"
+
+
+def _where(key_no: int, lanes: steps.Lanes, extra: str) -> str:
     """Points of one series that are displayed."""
     shown = lanes.condition()
-    return condition(run_no, key_no) + extra + (f" AND {shown}" if shown else "")
+    return condition(lanes, key_no) + extra + (f" AND {shown}" if shown else "")
 
 
-def by_step(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, extra: str = "") -> Line:
+def by_step(snap: Snapshot, key_no: int, lanes: steps.Lanes, extra: str = "") -> Line:
     """The series over displayed steps."""
-    where = _where(run_no, key_no, lanes, extra)
+    where = _where(key_no, lanes, extra)
     offsets = dict(lanes.offsets)
     if len(offsets) == 1:
         columns = snap.fetch(snap.query("step, v", where))
@@ -93,9 +100,9 @@ def by_step(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, extra:
     return Line(x[order].astype(np.float64), columns["v"][order])
 
 
-def by_time(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, origin_us: int, extra: str = "") -> Line:
+def by_time(snap: Snapshot, key_no: int, lanes: steps.Lanes, origin_us: int, extra: str = "") -> Line:
     """The series over seconds since `origin_us`."""
-    where = _where(run_no, key_no, lanes, extra)
+    where = _where(key_no, lanes, extra)
     if len(lanes.lanes) == 1:
         columns = snap.fetch(snap.query("time, v", where))
         if is_ascending(columns["time"]):
@@ -106,10 +113,10 @@ def by_time(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, origin
     return Line((time[order] - origin_us) * US, columns["v"][order])
 
 
-def by_metric(snap: Snapshot, run_no: int, key_no: int, x_key_no: int, lanes: steps.Lanes) -> Line:
+def by_metric(snap: Snapshot, key_no: int, x_key_no: int, lanes: steps.Lanes) -> Line:
     """The series over another metric's value in the same row (rows without it are left out)."""
-    line = by_step(snap, run_no, key_no, lanes)
-    other = by_step(snap, run_no, x_key_no, lanes)
+    line = by_step(snap, key_no, lanes)
+    other = by_step(snap, x_key_no, lanes)
     if not len(line.x) or not len(other.x):
         return Line(np.empty(0), np.empty(0))
     is_last = np.r_[other.x[1:] != other.x[:-1], True]
@@ -121,4 +128,15 @@ def by_metric(snap: Snapshot, run_no: int, key_no: int, x_key_no: int, lanes: st
     return Line(x[order], v[order])
 
 
-__all__ = ["Line", "by_metric", "by_step", "by_time", "condition", "decode", "lookup", "offsets_of", "order_of"]
+__all__ = [
+    "Line",
+    "by_metric",
+    "by_step",
+    "by_time",
+    "condition",
+    "decode",
+    "lookup",
+    "of_runs",
+    "offsets_of",
+    "order_of",
+]

@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
+from trackd_proto import records
 
-from trackd_daemon.store import decode, steps, tables
-from trackd_daemon.store.catalog_write import load_lanes
+from trackd_daemon.store import decode, lineage, steps, tables
 
 Json = dict[str, Any]
 LOST_CONTACT_US: Final = 60_000_000
@@ -168,29 +168,86 @@ def _run_json(row: Row[Any], facts: _Facts, project: str, beat_us: int, now_us: 
 
 
 def keys(con: Connection, run_no: int, stream: str) -> list[Json]:
-    """Statistics of every key of a run, by name."""
+    """Statistics of every key of a run, by name.
+
+    Of a fork also of its parent's keys: over all of the parent's rows, and without a last value where that is
+    not shown.
+    """
     s, k = tables.key_stats, tables.keys
-    offsets = load_lanes(con, run_no).offsets
+    lanes = lineage.load_lanes(con, run_no)
     rows = con.execute(
-        sa.select(k.c.name, s.c.count, s.c.numbers, s.c.min, s.c.max, s.c.value, s.c.lane_no, s.c.step)
+        sa.select(k.c.name, s.c.count, s.c.numbers, s.c.min, s.c.max, s.c.value, s.c.lane_no, s.c.step, s.c.run_no)
         .join(k, k.c.key_no == s.c.key_no)
-        .where(s.c.run_no == run_no, (s.c.lane_no % 4 == steps.SYSTEM_LANE) == (stream == "system"))
+        .where(s.c.run_no.in_({*lanes.runs, run_no}), (s.c.lane_no % 4 == steps.SYSTEM_LANE) == (stream == "system"))
     ).all()
-    return sorted(
-        (
+    found: dict[str, Json] = {}
+    # The run's own, then what it has of others.
+    for name, count, numbers, low, high, value, lane_no, step, owner in sorted(
+        rows, key=lambda row: row.run_no != run_no
+    ):
+        if owner != run_no and stream == "system":
+            continue
+        shown = step + lanes.offsets.get(lane_no, 0)
+        is_shown = owner == run_no or (lane_no in lanes.lanes and step <= lanes.clipped(lane_no, step))
+        known = found.get(name)
+        if known is None:
+            found[name] = {
+                "key": name, "type": "number" if numbers else "other", "count": count,
+                "last": decode.decode_value(value) if is_shown else None, "last_step": shown if is_shown else None,
+                "min": low, "max": high,
+            }  # fmt: skip
+        else:
+            known["count"] += count
+            known["type"] = "number" if numbers else known["type"]
+            known["min"] = min((v for v in (known["min"], low) if v is not None), default=None)
+            known["max"] = max((v for v in (known["max"], high) if v is not None), default=None)
+    return sorted(found.values(), key=lambda key: str(key["key"]))
+
+
+def attempts(con: Connection, run_no: int, beat_us: int, now_us: int) -> list[Json]:
+    """The run's attempts, from the first on. Steps are those of the attempt's own rows, shown on the curve or not."""
+    w, b, r = tables.writers, tables.branches, tables.runs
+    heartbeat_us = con.execute(sa.select(r.c.heartbeat_us).where(r.c.run_no == run_no)).scalar_one()
+    mains = {}
+    for row in con.execute(sa.select(w).where(w.c.run_no == run_no).order_by(w.c.role == "main", w.c.writer_no.desc())):
+        mains[row.attempt_no] = row
+    branches = {row.attempt_no: row for row in con.execute(sa.select(b).where(b.c.run_no == run_no))}
+    rows = lineage.attempts(con, run_no)
+    lanes = lineage.load_lanes(con, run_no)
+    result: list[Json] = []
+    for number, row in enumerate(rows, 1):
+        own = lanes.of_attempt((row.start_us, row.attempt))
+        history = [no for no in own.lanes if steps.lane_kind(no) != records.SYSTEM]
+        spans = [span for no in history if (span := own.shown(no))]
+        heard_us = max((lane.max_time for lane in own.lanes.values()), default=row.start_us)
+        # Who lives is known of the run. An attempt before the latest lives beside it if it was heard of since.
+        is_beside = row is rows[-1] or heard_us >= rows[-1].start_us
+        state = state_of(row.exit_state, max(heartbeat_us, beat_us) if is_beside else 0, now_us)
+        branch = branches.get(row.attempt_no)
+        main = mains.get(row.attempt_no)
+        result.append(
             {
-                "key": name,
-                "type": "number" if numbers else "other",
-                "count": count,
-                "last": decode.decode_value(value),
-                "last_step": step + offsets.get(lane_no, 0),
-                "min": low,
-                "max": high,
+                "number": number,
+                "attempt": row.attempt,
+                "state": state,
+                "exit_code": row.exit_code,
+                "cause": _SILENT if row.exit_state is None and state == "lost contact" else row.cause,
+                "started_us": row.start_us,
+                "updated_us": max(heard_us, row.start_us),
+                "ended_us": row.ended_us,
+                "host": main and main.host,
+                "pid": main and main.pid,
+                "rows": sum(own.lanes[no].rows for no in history),
+                "first_step": min((low for low, _ in spans), default=None),
+                "last_step": max((high for _, high in spans), default=None),
+                "superseded_from": min(
+                    (lanes.cuts[no] + lanes.offsets[no] for no in history if no in lanes.cuts), default=None
+                ),
+                "from_run": branch and branch.parent,
+                "from_step": branch and branch.step,
             }
-            for name, count, numbers, low, high, value, lane_no, step in rows
-        ),
-        key=lambda key: str(key["key"]),
-    )
+        )
+    return result
 
 
 def writers(con: Connection, run_no: int) -> list[Json]:

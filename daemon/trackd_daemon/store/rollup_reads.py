@@ -45,7 +45,6 @@ class Piece:
 class Series:
     """All pieces of one series."""
 
-    run_no: int
     key_no: int
     lanes: steps.Lanes
     pieces: list[Piece]
@@ -70,12 +69,12 @@ class _Share:
     steps: tuple[tuple[int, int], ...]
 
 
-def find(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, *, has_heads: bool = True) -> Series:
+def find(snap: Snapshot, key_no: int, lanes: steps.Lanes, *, has_heads: bool = True) -> Series:
     """What there is of a series, without reading its points (those of hot files are looked through).
 
     `has_heads`: False for system metrics, of which there are no rollups.
     """
-    where = points.condition(run_no, key_no)
+    where = points.condition(lanes, key_no)
     asked = []
     for index, source in enumerate(snap.sources):
         if has_heads and ROLLUPS in source.tables:
@@ -95,7 +94,7 @@ def find(snap: Snapshot, run_no: int, key_no: int, lanes: steps.Lanes, *, has_he
     rows = snap.rows(" UNION ALL ".join(asked)) if asked else []
     # A lane that the catalog's snapshot does not know began after it.
     pieces = [p for row in rows if (p := Piece(*row)).lane in lanes.offsets and p.low <= lanes.clipped(p.lane, p.high)]
-    return Series(run_no, key_no, lanes, pieces)
+    return Series(key_no, lanes, pieces)
 
 
 def sample(snap: Snapshot, series: Series, grid: Grid, start: int | None, end: int | None) -> Buckets | None:
@@ -188,7 +187,7 @@ def _read_rollups(snap: Snapshot, series: Series, shares: Iterable[_Share], leve
         if ranges:
             asked.append(
                 "SELECT lane, bucket, count, finite, mean, min, max, min_at, max_at, last, last_at, time, seq, flags"
-                f" FROM {source.tables[ROLLUPS]} WHERE {points.condition(series.run_no, series.key_no)}"
+                f" FROM {source.tables[ROLLUPS]} WHERE {points.condition(series.lanes, series.key_no)}"
                 f" AND level = {level} AND ({_listed(ranges, 'bucket')})"
             )
     if not asked:
@@ -272,7 +271,7 @@ _Fetch = Callable[[Snapshot, Series, Source, _Ranges], Columns]
 
 
 def _select(snap: Snapshot, series: Series, source: Source, ranges: _Ranges, columns: str) -> Columns:
-    where = f"{points.condition(series.run_no, series.key_no)} AND ({_listed(ranges, 'step')})"
+    where = f"{points.condition(series.lanes, series.key_no)} AND ({_listed(ranges, 'step')})"
     asked = [
         f"SELECT {columns}, CAST(v AS DOUBLE) AS v FROM {source.tables[kind]} WHERE {where}"
         for kind in _NUMBERS

@@ -7,9 +7,9 @@ import numpy as np
 import sqlalchemy as sa
 from trackd_proto import records
 
-from trackd_daemon.store import decode, points, steps, tables
+from trackd_daemon.store import decode, lineage, points, steps, tables
 from trackd_daemon.store.catalog import Catalog
-from trackd_daemon.store.catalog_write import find_project, find_run, load_lanes
+from trackd_daemon.store.catalog_write import find_project, find_run
 from trackd_daemon.store.series import Series, Snapshot
 
 Json = dict[str, Any]
@@ -38,14 +38,14 @@ def scan(
         run_no = None if project_no is None else find_run(con, project_no, run_id)
         if run_no is None:
             return
+        lanes = lineage.load_lanes(con, run_no, attempt)
         k, s = tables.keys, tables.key_stats
         known = sa.select(k.c.key_no, k.c.name).join(s, s.c.key_no == k.c.key_no)
         names = {
             row.key_no: row.name
-            for row in con.execute(known.where(s.c.run_no == run_no, k.c.stream == stream))
+            for row in con.execute(known.where(s.c.run_no.in_(lanes.runs), k.c.stream == stream))
             if keys is None or row.name in keys
         }
-        lanes = load_lanes(con, run_no, attempt)
         created = con.execute(sa.select(tables.runs.c.created_us).where(tables.runs.c.run_no == run_no)).scalar_one()
     mine = {no: span for no in lanes.lanes if lane_stream(no) == stream and (span := lanes.shown(no))}
     if not names or not mine:
@@ -53,8 +53,8 @@ def scan(
     low = min(span[0] for span in mine.values())
     high = max(span[1] for span in mine.values()) + 1
     low, high = low if start is None else max(low, start), high if end is None else min(high, end)
-    scanner = _Scanner(run_no, names, lanes, set(mine), created, keys is not None)
-    with series.snapshot({run_no}) as snap:
+    scanner = _Scanner(names, lanes, set(mine), created, keys is not None)
+    with series.snapshot(set(lanes.runs)) as snap:
         pending: list[Json] = []
         if steps_wanted is not None:
             wanted = sorted({step for step in steps_wanted if low <= step < high})
@@ -78,9 +78,8 @@ def lane_stream(lane_no: int) -> str:
 
 class _Scanner:
     def __init__(
-        self, run_no: int, names: dict[int, str], lanes: steps.Lanes, mine: set[int], created_us: int, is_partial: bool
+        self, names: dict[int, str], lanes: steps.Lanes, mine: set[int], created_us: int, is_partial: bool
     ) -> None:
-        self._run_no = run_no
         self._names = names
         self._lanes = lanes
         self._mine = mine
@@ -108,7 +107,7 @@ class _Scanner:
         lanes = " OR ".join(
             f"({of_lanes(offset)} AND lane IN ({', '.join(map(str, some))}))" for offset, some in by_offset.items()
         )
-        where = f"run = {self._run_no} AND ({lanes})"
+        where = f"{points.of_runs(self._lanes.runs)} AND ({lanes})"
         if self._lanes.cuts:
             where += f" AND {self._lanes.condition()}"
         if self._is_partial:

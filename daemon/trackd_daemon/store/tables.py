@@ -3,7 +3,8 @@
 Numbers (`run_no`, `writer_no`, …) are the catalog's own and never reused: the series store knows only them, so that a
 run may be renamed or moved without touching a point. `ord` columns hold order keys (order.py): the greater one wins.
 `value` columns hold msgpack. A deleted run leaves its row, attempts and writers behind (`deleted` = 1), so that records
-still on their way find where they belonged and are dropped.
+still on their way find where they belonged and are dropped. One that has forks keeps its rows too until the last of
+them is deleted (`deleted` = 2).
 """
 
 from typing import Final
@@ -101,6 +102,20 @@ attempts = Table(
 )
 Index("attempts_by_id", attempts.c.attempt, attempts.c.origin, unique=True)
 Index("attempts_by_run", attempts.c.run_no)
+
+branches = Table(
+    "branches",
+    metadata,
+    Column("attempt_no", Integer, primary_key=True, autoincrement=False),
+    Column("run_no", Integer, nullable=False),
+    Column("parent", Text),
+    Column("parent_no", Integer),
+    Column("step", BigInteger, nullable=False),
+)
+"""Attempts that say where they begin (steps.Branch). `parent`: id of the run that it is a fork of, null for a rewind;
+`parent_no` its number, as soon as anything of it has arrived."""
+Index("branches_by_run", branches.c.run_no)
+Index("branches_by_parent", branches.c.parent_no)
 
 writers = Table(
     "writers",

@@ -180,6 +180,7 @@ def test_the_real_store_answers_in_the_documented_shapes(api: trackd.Api) -> Non
         ("/runs/digits/long/keys?stream=system", models.KeysOut),
         ("/runs/digits/long/history", models.RowsOut),
         ("/runs/digits/long/writers", models.WritersOut),
+        ("/runs/digits/long/attempts", models.AttemptsOut),
     ]:
         model.model_validate(client.get(path))
 

@@ -39,6 +39,7 @@ ODD_VALUES: dict[str, Any] = {
         (f"{R1}/keys", models.KeysOut),
         (f"{R1}/history", models.RowsOut),
         (f"{R1}/writers", models.WritersOut),
+        (f"{R1}/attempts", models.AttemptsOut),
     ],
 )
 def test_answers_have_the_shape_that_openapi_says(api: TestClient, path: str, model: type[BaseModel]) -> None:
@@ -58,7 +59,7 @@ def test_names_may_hold_anything(api: TestClient) -> None:
 
 
 def test_what_is_not_there_is_a_404(api: TestClient) -> None:
-    for path in ("", "/keys", "/history", "/scan", "/export", "/writers"):
+    for path in ("", "/keys", "/history", "/scan", "/export", "/writers", "/attempts"):
         answer = api.get(f"/api/v1/runs/p/none{path}")
         assert answer.status_code == 404 and "'none'" in answer.json()["detail"]
     assert api.delete("/api/v1/runs/p/none").status_code == 404

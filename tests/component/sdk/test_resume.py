@@ -224,3 +224,75 @@ def test_auto_with_a_state_that_cannot_be_written(home: Path, capsys: pytest.Cap
     error = capsys.readouterr().err
     assert "cannot note the id" in error and "init(id=...)" in error
     assert written.only(home).rows == []
+
+
+# -- resume_from, fork_from -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        ({"resume_from": "there"}, ["resume_from", "?_step=100"]),
+        ({"fork_from": "there?_step=-1"}, ["fork_from", "?_step=100"]),
+        ({"fork_from": "there?loss=1"}, ["fork_from", "?_step=100"]),
+        ({"fork_from": "there?_step=1", "resume_from": "there?_step=1"}, ["resume_from, fork_from"]),
+        ({"fork_from": "there?_step=1", "resume": "must"}, ["fork_from, resume"]),
+        ({"fork_from": "there?_step=1", "id": "there"}, ["an id of its own", "resume_from="]),
+        ({"resume_from": "there?_step=1", "id": "other"}, ["id:", "'there'", "'other'"]),
+    ],
+)
+def test_a_moment_that_means_nothing(home: Path, asked: list[str], more: dict[str, str], parts: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"expected|needs|goes on") as caught:
+        trackd.init(project="p", **more)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    assert asked == [] and not written.runs(home)
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "parts"),
+    [
+        ({"resume_from": "missing?_step=3"}, trackd.ResumeError, ["resume_from", "p/missing", "trackd ls"]),
+        ({"fork_from": "missing?_step=3"}, trackd.ResumeError, ["fork_from", "p/missing"]),
+        ({"fork_from": "missing?_step=3", "id": "x"}, trackd.ResumeError, ["fork_from", "p/missing"]),
+        ({"fork_from": "there?_step=3", "id": "also"}, trackd.ResumeError, ["p/also", "already"]),
+        ({"fork_from": "unknown?_step=3"}, trackd.ResumeUnknownError, ["p/unknown", "no hub is running"]),
+        ({"resume_from": "unknown?_step=3"}, trackd.ResumeUnknownError, ["p/unknown", 'mode="offline"']),
+    ],
+)
+def test_a_moment_that_the_hub_does_not_have(
+    home: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch, more: dict[str, str], error: type[Exception],
+    parts: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.setitem(ANSWERS, "also", FOUND)
+    with pytest.raises(error) as caught:
+        trackd.init(project="p", **more)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    assert trackd.run is None and not written.runs(home), "nothing of a run that was refused is recorded"
+
+
+def test_resume_from_goes_on_behind_a_step(home: Path, asked: list[str]) -> None:
+    with trackd.init(project="p", resume_from="there?_step=20", config={"lr": 0.2}) as run:
+        assert asked == ["p/there"]
+        assert (run.id, run.resumed, run.starting_step, run.step) == ("there", True, 21, 21)
+        assert (run.name, run.config["seed"], run.config["lr"], run.summary["loss"]) == ("calm otter", 7, 0.2, 0.5)
+        run.log({"loss": 0.1})
+        assert run.step == 22
+    made = written.only(home)
+    assert made.main["branch"] == {"run_id": "there", "step": 20} and made.main["resume"] is None
+    assert made.config == {"lr": 0.2} and made.rows == [(0, {"loss": 0.1})]
+
+
+def test_fork_from_begins_a_run_of_its_own(home: Path, asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with trackd.init(project="p", fork_from="there?_step=50", config={"lr": 0.2}) as run:
+        assert asked == ["p/there"], "a new random id needs no question"
+        assert run.id != "there" and (run.resumed, run.starting_step, run.step) == (False, 51, 51)
+        assert run.config.as_dict() == {"lr": 0.2, "seed": 7, "huge": 2**70}, "the other's config, own values win"
+        assert run.summary.as_dict() == {} and run.name != "calm otter" and run.notes == ""
+    assert "up to step 41" in capsys.readouterr().err, "a step that is still to come is allowed, and said"
+    assert written.only(home).main["branch"] == {"run_id": "there", "step": 50}
+
+
+def test_offline_a_moment_is_noted_for_flush(home: Path, asked: list[str]) -> None:
+    with trackd.init(project="p", id="mine", fork_from="there?_step=9", mode="offline") as run:
+        assert (run.id, run.resumed, run.step) == ("mine", False, 10)
+    assert asked == [] and written.only(home).main["branch"] == {"run_id": "there", "step": 9}

@@ -45,11 +45,11 @@ def test_the_later_attempt_wins_from_its_first_step() -> None:
     assert [lanes.shown(each.lane_no) for each in (old, again, last)] == [(0, 39), (40, 59), (60, 69)]
     assert lanes.last_step == 69 and lanes.offsets[last.lane_no] == 60
     assert lanes.condition() == (
-        f"(lane IN ({last.lane_no}, {machine.lane_no}, {again.lane_no}) OR (lane = {old.lane_no} AND step < 40))"
+        f"(lane IN ({again.lane_no}, {last.lane_no}, {machine.lane_no}) OR (lane = {old.lane_no} AND step < 40))"
     )
     alone = lanes.of_attempt((10, "a10"))
     assert alone.shown(old.lane_no) == (0, 99) and again.lane_no not in alone.lanes
-    assert alone.condition() == f"(lane IN ({machine.lane_no}, {old.lane_no}))"
+    assert alone.condition() == f"(lane IN ({old.lane_no}, {machine.lane_no}))"
     assert lanes.of_attempt(None).condition() == "(false)" and lanes.of_attempt(None).last_step is None
 
 

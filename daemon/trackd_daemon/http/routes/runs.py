@@ -47,6 +47,12 @@ def routes(hub: Hub) -> APIRouter:
         await hub.need(project, run)
         return answer(request, {"keys": await hub.call(store.keys, project, run, stream)})
 
+    @router.get(RUN + "/attempts", response_model=models.AttemptsOut)
+    async def list_attempts(request: Request, project: str, run: str) -> Response:
+        """How often the run was begun, from which step to which, and how each attempt ended."""
+        await hub.need(project, run)
+        return answer(request, {"attempts": await hub.call(store.attempts, project, run)})
+
     @router.get(RUN + "/writers", response_model=models.WritersOut)
     async def list_writers(request: Request, project: str, run: str) -> Response:
         """The run's writers with count and rolling hash of what is stored, for `trackd verify`."""
