@@ -364,7 +364,7 @@ class Daemon:
         try:
             places.private_directory(self.where.store)
             process.keep_freed_memory()
-            return EmbeddedStore.open(self.where.store)
+            return EmbeddedStore.open(self.where.store, min_free_bytes=self.options.settings.min_free_bytes)
         except StoreError as error:
             raise ConfigurationError(f"cannot open the store in {self.where.store}: {error}") from error
 

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,7 +43,15 @@ _SMALLEST_CLASS: Final = 4 * limits.MIB
 class Compactor:
     """A background thread that is started when there is something to do."""
 
-    def __init__(self, catalog: Catalog, series: Series, lock: threading.RLock) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        series: Series,
+        lock: threading.RLock,
+        release: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`release`: gives space that was held back for this; False if there is none."""
+        self._release = release
         self._catalog = catalog
         self._series = series
         self._lock = lock
@@ -97,7 +105,15 @@ class Compactor:
             log.warning("compaction failed and will be tried again: %s", error)
 
     def run(self, *, seal: bool) -> None:
-        """Everything that is to do, now. Raises StoreError; what was done until then stands."""
+        """Everything that is to do, now. Raises StoreError, OSError; what was done until then stands."""
+        try:
+            self._run(seal=seal)
+        except (StoreError, OSError):
+            if not self._release():
+                raise
+            self._run(seal=seal)
+
+    def _run(self, *, seal: bool) -> None:
         with self._run_lock:
             if seal and self._series.hot_points:
                 self._seal()
@@ -162,8 +178,13 @@ class Compactor:
             number = int(con.execute(p.insert().values(rows=0, bytes=0)).inserted_primary_key[0])  # type: ignore[index]
             con.execute(p.delete().where(p.c.part_no == number))  # only the number is wanted
             deleted = {row.run_no for row in con.execute(sa.select(r.c.run_no).where(r.c.deleted == 1))}
-        rows = series.run_on_cursor(lambda cursor: self._write(cursor, number, hots, parts, deleted))
-        size = sum(_sync(series.part_path(number, kind)) for kind in PART_FILES)
+        try:
+            rows = series.run_on_cursor(lambda cursor: self._write(cursor, number, hots, parts, deleted))
+            size = sum(_sync(series.part_path(number, kind)) for kind in PART_FILES)
+        except (StoreError, OSError):
+            for kind in PART_FILES:  # half a part on a full disk is in the way of whatever would free some
+                series.part_path(number, kind).unlink(missing_ok=True)
+            raise
         _sync_directory(series.directory)
         with self._lock:
             with self._catalog.write() as con:

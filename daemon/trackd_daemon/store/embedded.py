@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from trackd_proto import limits
 
+from trackd_daemon.errors import StoreFullError
 from trackd_daemon.model import Batch, Outcome, RunChange
 from trackd_daemon.ports import ChartQuery, SampledSeries
 from trackd_daemon.store import charts, edits, listing, reads, scans, tables
@@ -19,6 +20,7 @@ from trackd_daemon.store.catalog_write import Touch, change_of, find_project, fi
 from trackd_daemon.store.compaction import Compactor
 from trackd_daemon.store.ingest import Ingest, load_applied
 from trackd_daemon.store.series import Series
+from trackd_daemon.store.space import Space
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -34,8 +36,11 @@ def wall_clock_us() -> int:
 class EmbeddedStore:
     """Implements ports.HubStore. Open with `open`; reads from any thread, ingest from one at a time."""
 
-    def __init__(self, directory: Path, catalog: Catalog, series: Series, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, directory: Path, catalog: Catalog, series: Series, clock: Callable[[], int], space: Space | None = None
+    ) -> None:
         self.directory = directory
+        self._space = space or Space(directory, None)
         self._catalog = catalog
         self._series = series
         self._clock = clock
@@ -47,7 +52,7 @@ class EmbeddedStore:
         self._is_closed = False
         hots = _open_files(catalog, series)
         self._ingest = Ingest(catalog, series, load_applied(catalog, series, hots))
-        self.compactor = Compactor(catalog, series, self._lock)
+        self.compactor = Compactor(catalog, series, self._lock, self._space.release)
         with catalog.read() as con:
             self._store_id = str(
                 con.execute(sa.select(tables.info.c.value).where(tables.info.c.name == "store_id")).scalar_one()
@@ -60,8 +65,11 @@ class EmbeddedStore:
         *,
         memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
         clock: Callable[[], int] = wall_clock_us,
+        min_free_bytes: int | None = None,
     ) -> "EmbeddedStore":
         """Open or create the store in `directory` (0700). `clock` gives microseconds since the epoch.
+
+        `min_free_bytes`: what ingest leaves free on the disk; 0: the smaller of 1 GiB and 5 % of it; None: nothing.
 
         Raises StoreError for a store that a newer version wrote (touching nothing) or that cannot be read.
         """
@@ -71,7 +79,7 @@ class EmbeddedStore:
             catalog = Catalog.open(directory)
             directory.chmod(0o700)
             series = Series(directory / "series", memory_limit_bytes)
-            return cls(directory, catalog, series, clock)
+            return cls(directory, catalog, series, clock, Space(directory, min_free_bytes))
         finally:
             os.umask(mask)
 
@@ -96,6 +104,7 @@ class EmbeddedStore:
     def ingest(self, batches: Sequence[Batch]) -> list[Outcome]:
         """See ports.IngestPort."""
         with self._lock:
+            self._space.check()
             try:
                 return self._ingest.commit(batches, self._clock())
             finally:
@@ -274,12 +283,20 @@ class EmbeddedStore:
 
     def _edit(self, work: Callable[[sa.Connection], Sequence[RunChange] | None]) -> bool:
         with self._lock:
-            with self._catalog.write() as con:
-                changes = work(con)
+            try:
+                changes = self._in_catalog(work)
+            except StoreFullError:
+                if not self._space.release():
+                    raise
+                changes = self._in_catalog(work)
             self._ingest.forget()
             if changes:
                 self._tell(changes)
         return changes is not None
+
+    def _in_catalog(self, work: Callable[[sa.Connection], Sequence[RunChange] | None]) -> Sequence[RunChange] | None:
+        with self._catalog.write() as con:
+            return work(con)
 
     # -- ChangePort
 

@@ -411,3 +411,50 @@ def test_a_newer_store_is_refused_and_not_touched(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"999.*1"):
         EmbeddedStore.open(tmp_path / "s")
     assert {p: p.read_bytes() for p in (tmp_path / "s").rglob("*") if p.is_file()} == before
+
+
+def test_a_run_can_be_deleted_on_a_full_disk_with_what_was_held_back_for_it(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = script(1)
+    made.row(0, {"loss": 1.0}, BORN_US)
+    store.ingest([made.whole()])
+    (store.directory / "reserve").write_bytes(b"held back")
+    real = store._in_catalog
+
+    def full(work: Any) -> Any:
+        if (store.directory / "reserve").exists():
+            raise StoreFullError("full")
+        return real(work)
+
+    monkeypatch.setattr(store, "_in_catalog", full)
+    assert store.delete_run("p", "r")
+    assert store.run("p", "r") is None
+
+
+def test_compaction_on_a_full_disk_takes_the_reserve_and_leaves_no_half_part_behind(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = script(1)
+    made.row(0, {"loss": 1.0}, BORN_US)
+    store.ingest([made.whole()])
+    reserve = store.directory / "reserve"
+    reserve.write_bytes(b"held back")
+    real = store.compactor._write
+    failures = 0
+
+    def full(cursor: Any, number: int, *rest: Any) -> Any:
+        nonlocal failures
+        if reserve.exists() or failures < 2:
+            failures += 1
+            store._series.part_path(number, "f").write_bytes(b"half")
+            raise StoreFullError("full")
+        return real(cursor, number, *rest)
+
+    monkeypatch.setattr(store.compactor, "_write", full)
+    with pytest.raises(StoreFullError):
+        store.compact()
+    assert failures == 2, "tried again with the reserve"
+    assert not list((store.directory / "series").glob("part-*.f.parquet"))
+    store.compact()
+    assert len(rows(store)) == 1
