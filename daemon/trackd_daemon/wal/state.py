@@ -56,6 +56,8 @@ class LogState:
         self.writers: dict[bytes, WriterLog] = {}
         self.segments: dict[int, int] = {}
         """Bytes by segment number, ascending."""
+        self._checkpointed: dict[bytes, int] = {}
+        """What the last checkpoint loaded said of received seqs."""
 
     def writer(self, writer_id: bytes, route: str, project: str, run_id: str) -> WriterLog:
         """The writer's entry, made if it is new."""
@@ -98,14 +100,19 @@ class LogState:
                 writer.trim()
 
     def load_checkpoint(self, rows: Iterable[Checkpoint], previous_segment: int | None) -> None:
-        """The state before a segment; what a writer got since the checkpoint before stands in `previous_segment`."""
+        """The state before a segment; what a writer got since the checkpoint before stands in `previous_segment`.
+
+        Since that checkpoint, not since what is known: records of a failed sync stand in two segments, and the disk may
+        have them in the later one only.
+        """
+        before, self._checkpointed = self._checkpointed, {}
         for row in rows:
+            self._checkpointed[row.writer_id] = row.received
             writer = self.writer(row.writer_id, row.route, row.project, row.run_id)
             writer.active_us = max(writer.active_us, row.active_us)
-            if row.received > writer.received:
-                writer.received = row.received
-                if previous_segment is not None:
-                    writer.note(previous_segment, row.received)
+            writer.received = max(writer.received, row.received)
+            if previous_segment is not None and row.received > max(before.get(row.writer_id, 0), writer.acked):
+                writer.note(previous_segment, row.received)
             if row.acked > writer.acked:
                 writer.acked = row.acked
                 writer.trim()
