@@ -19,8 +19,10 @@ from typing import Any, Final
 _SAID: Final = struct.Struct("<IIQ")
 _FENCE: Final = 0xFFFFFFFF
 PROJECT: Final = "kills"
-TRAINER: Final = f"import sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r}); "
-TRAINER += "from support.oracle import train; train(sys.argv[1:])"
+TRAINER: Final = (
+    f"import sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r}); "
+    "from support.oracle import train; train(sys.argv[1:])"
+)
 
 
 def content(trainer: int, number: int, pad_bytes: int) -> dict[str, Any]:

@@ -108,7 +108,8 @@ class Storm:
         while not self._fleet.epoch():
             self._fleet.tend()
             if time.monotonic() - killed_at > _BACK_S:
-                self.outcome.problems.append(f"no daemon for {_BACK_S:.0f} s after a kill")
+                said = self._fleet.where.log.read_text(errors="replace").splitlines()[-8:]
+                self.outcome.problems.append(f"no daemon for {_BACK_S:.0f} s after a kill; its log ends: {said}")
                 break
             time.sleep(0.01)
         self.outcome.back_s.append(time.monotonic() - killed_at)

@@ -84,6 +84,8 @@ class SegmentFile:
         self.path = path_of(directory, number)
         self.salt = segment.salt_of(wal_uuid, number)
         self.size = 0
+        self.synced_size = 0
+        """What has been on the disk for certain."""
         self.frames = 0
         self.broken = False
         self._disk = disk
@@ -111,6 +113,7 @@ class SegmentFile:
             # The kernel may have dropped the dirty pages and would report success the next time.
             self.broken = True
             raise
+        self.synced_size = self.size
 
     def close(self) -> None:
         """Release the descriptor."""

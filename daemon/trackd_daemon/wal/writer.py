@@ -7,6 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -91,6 +92,8 @@ class LogWriter:
         self._last_sync_s = 0.0
         self._checked_disk_s = 0.0
         self._progress = Progress()
+        self._torn: list[files.SegmentFile] = []
+        """Segments whose last frames a failed sync may have lost or torn."""
         self._doubtful: list[int] = []
         """Recovered segments that may hold frames the disk does not: nothing goes before they are copied."""
         self.full_reason = ""
@@ -116,8 +119,11 @@ class LogWriter:
             if error.errno not in _NO_SPACE:
                 raise
             self._sync_recovered()  # no room for a copy: the next best thing
-        self._doubtful = []
+        copied, self._doubtful = self._doubtful, []
         self._collect()
+        if copied:
+            # Their names must not come back after a power loss: with holes, and before the segment that has it all.
+            self._disk.sync_directory(self.directory)
         return Position(self._file_now.number, self._file_now.size)
 
     def _copy_recovered(self, found: Sequence[doubt.Copy]) -> None:
@@ -324,6 +330,8 @@ class LogWriter:
     def _start_anew(self) -> None:
         """Go on in a new segment after an error, rewriting what the old one may have lost."""
         lost = list(self._unsynced)
+        if self._file is not None and lost:
+            self._torn.append(self._file)
         for frame in lost:
             if frame.writer_id:
                 self._state.roll_back(frame.writer_id, frame.first_seq - 1)
@@ -344,6 +352,21 @@ class LogWriter:
                 writer = self._state.writers[frame.writer_id]
                 self._state.append(self._file.number, writer, frame.last_seq, writer.active_us)
         self._file.sync()
+        self._cut_torn()
+
+    def _cut_torn(self) -> None:
+        """Of what a failed sync left, pieces may be on the disk. All of it stands in the new segment now; read from the
+        old one, which comes first, the pieces would be records with holes between them."""
+        for file in self._torn:
+            with suppress(OSError):
+                descriptor = self._disk.open(file.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    self._disk.truncate(descriptor, file.synced_size)
+                    self._disk.sync(descriptor)
+                finally:
+                    self._disk.close(descriptor)
+                self._state.segments[file.number] = file.synced_size
+        self._torn.clear()
 
     def _collect(self) -> None:
         """Remove the segments whose records are all committed, as synced frames in later segments say."""
