@@ -32,9 +32,9 @@ def main(minutes: float, rate: float, trainers: int, runs: int) -> None:
     began = time.monotonic()
     try:
         outcome = soak.Soak(home, plan).run()
-        for log in (home / "trainers.log", *home.glob("*/*/daemon.log")):
-            print(f"  {log.relative_to(home)}: {log.read_text()[-600:]}")
     finally:
+        for log in (home / "trainers.log", home / "hub.log", *home.glob("*/*/*.log")):
+            print(f"  {log.relative_to(home)}: {log.read_text()[-1500:]}")
         shutil.rmtree(home, ignore_errors=True)
     warm_s = min(600.0, plan.seconds / 6)
     what = f"{minutes:g} min, {2 * trainers} trainers of {runs} runs, {rate:g} rows/s each"

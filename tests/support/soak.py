@@ -229,7 +229,10 @@ class Soak:
         self.outcome.drained_s = time.monotonic() - began
         self._sample()
         for run_id, count in wanted.items():
-            held, problem = _judge(client, run_id, count)
+            try:
+                held, problem = _judge(client, run_id, count)
+            except HubError as error:
+                held, problem = 0, str(error)
             self.outcome.held += held
             self.outcome.problems += [f"{run_id}: {problem}"] if problem else []
         for place, home in self._homes.items():
