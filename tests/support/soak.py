@@ -223,7 +223,7 @@ class Soak:
         began = time.monotonic()
         wanted = {f"{name}-{n}": count for name, count in rows.items() for n in range(self.plan.runs)}
         self.outcome.logged = sum(wanted.values())
-        client = HubClient.find(places.instance(self._hub_home))
+        client = self._find_hub()
         with contextlib.suppress(AssertionError):
             serving.wait_for(lambda: _has_all(client, wanted), "the hub has every record", 300)
         self.outcome.drained_s = time.monotonic() - began
@@ -240,6 +240,16 @@ class Soak:
             with contextlib.suppress(AssertionError):
                 serving.wait_for(lambda wal=wal: len(list(wal.glob("*.wal"))) <= 2, "few segments", 30)
             self.outcome.segments[place] = len(list(wal.glob("*.wal")))
+
+    def _find_hub(self) -> HubClient:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return HubClient.find(places.instance(self._hub_home))
+            except HubError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def _close(self) -> None:
         self._stop.unlink(missing_ok=True)
