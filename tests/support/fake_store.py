@@ -162,9 +162,12 @@ class FakeStore:
         first = {
             "number": 1, "attempt": "a" * 32, "state": "killed", "exit_code": 137, "cause": "SIGKILL",
             "started_us": 1, "updated_us": 5, "ended_us": 6, "host": "h", "pid": 7, "rows": 9, "first_step": 0,
-            "last_step": 8, "superseded_from": 5, "from_run": None, "from_step": None,
+            "last_step": 8, "superseded_from": 5, "from_run": None, "from_step": None, "from_known": None,
         }  # fmt: skip
-        return [first, first | {"number": 2, "superseded_from": None, "from_run": "parent", "from_step": 4}]
+        return [
+            first,
+            first | {"number": 2, "superseded_from": None, "from_run": "parent", "from_step": 4, "from_known": True},
+        ]
 
     def writers(self, project: str, run_id: str) -> list[Json]:
         loss = {"first_seq": 3, "count": 2, "reason": "full"}

@@ -199,21 +199,31 @@ def verify_run(
     roots = directory or verify.usual_roots(home)
     with hub.connected() as client:
         stored = client.get(f"{run_path(project, run)}/writers")["writers"]
+        missing = verify.without_parent(client.get(f"{run_path(project, run)}/attempts")["attempts"])
     try:
         logged, used = verify.logged_here(run, places.instance(home), verify.run_directories(run, roots))
     except ValueError as error:
         hub.fail(str(error))
     verdicts = verify.compare(logged, stored, verify.damaged_heads(places.instance(home).spool))
-    is_good = verify.is_good(verdicts)
+    is_good = verify.is_good(verdicts) and not missing
     if as_json:
         hub.print_json(
-            {"ok": is_good, "directories": [str(path) for path in used], "writers": verify.to_json(verdicts)}
+            {
+                "ok": is_good,
+                "directories": [str(path) for path in used],
+                "writers": verify.to_json(verdicts),
+                "problems": missing,
+            }
         )
     else:
         _print_verdicts(verdicts, used)
+        for problem in missing:
+            typer.echo(problem)
     if not any(v.is_checked for v in verdicts):
         searched = ", ".join(str(root) for root in roots)
         hub.fail(f"nothing here says what was logged (searched {searched}): give --dir RUN_DIR")
+    if missing and verify.is_good(verdicts):
+        hub.fail(f"every record of {target} is there, and not what it inherits")
     if not is_good:
         hub.fail(f"{sum(bool(v.problem) for v in verdicts)} of {len(verdicts)} writers differ")
 

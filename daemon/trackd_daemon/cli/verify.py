@@ -102,6 +102,16 @@ def is_good(verdicts: Iterable[Verdict]) -> bool:
     return any(v.is_checked for v in listed) and not any(v.problem for v in listed)
 
 
+def without_parent(attempts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each attempt that is a fork of a run of which nothing has arrived."""
+    return [
+        f"attempt {attempt['number']} begins with the rows of {attempt['from_run']} up to step {attempt['from_step']}, "
+        "and the hub has nothing of that run: send it from where it was logged (`trackd flush`)"
+        for attempt in attempts
+        if attempt["from_run"] is not None and not attempt["from_known"]
+    ]
+
+
 def to_json(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
     """For programs."""
     return [asdict(verdict) for verdict in verdicts]

@@ -1,5 +1,5 @@
-"""What an offline run was begun with, `resume="must"` or "never", checked when it is sent: conflicts are shown, data is
-never refused."""
+"""What an offline run was begun with (`resume="must"`, "never", `resume_from`, `fork_from`), checked when it is sent:
+conflicts are shown, data is never refused."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -33,20 +33,23 @@ def conflicts(settings: Settings, starts: Sequence[Start], is_new: Callable[[Sta
     `starts`: of everything that is sent together. `is_new`: whether nothing of an attempt has been sent before: only
     then the hub can tell what was there before it.
     """
-    wishing = [start for start in starts if start.get("resume") in _WISHES and is_new(start)]
+    wishing = [start for start in starts if (start.get("resume") in _WISHES or _branch(start)) and is_new(start)]
     if not wishing:
         return []
     try:
         client = HubClient.of_settings(settings)
         return unmet(wishing, starts, lambda project, run_id: _exists(client, project, run_id))
     except HubError as error:
-        return [f"whether {_path(start)} may be {start['resume']!r} could not be checked: {error}" for start in wishing]
+        return [f"whether {_path(start)} may be {_wish(start)} could not be checked: {error}" for start in wishing]
 
 
 def unmet(wishing: Sequence[Start], starts: Sequence[Start], exists: Exists) -> list[str]:
     """The same given who tells what the hub has. Pure."""
     found = []
     for start in sorted(wishing, key=lambda each: int(each["attempt_start_us"])):
+        if branch := _branch(start):
+            found += _unmet_branch(start, branch, starts, exists)
+            continue
         is_there = any(_is_before(other, start) for other in starts) or exists(start["project"], start["run_id"])
         if start["resume"] == "must" and not is_there:
             found.append(
@@ -59,6 +62,45 @@ def unmet(wishing: Sequence[Start], starts: Sequence[Start], exists: Exists) -> 
                 "attempt of it now. Its own curve: trackd.Api().run(...).history(attempt=...)"
             )
     return found
+
+
+def _unmet_branch(start: Start, branch: Mapping[str, Any], starts: Sequence[Start], exists: Exists) -> list[str]:
+    project, parent, step = start["project"], branch["run_id"], branch["step"]
+    found = []
+    if parent == start["run_id"]:
+        if not (any(_is_before(other, start) for other in starts) or exists(project, parent)):
+            found.append(
+                f"the run {_path(start)} was begun with {_wish(start)}, and there was no such run: it is a new one "
+                f"now, which begins at step {step + 1}. If another was meant, look for its id with trackd ls"
+            )
+        return found
+    if not (
+        any((other["project"], other["run_id"]) == (project, parent) for other in starts) or exists(project, parent)
+    ):
+        found.append(
+            f"the run {_path(start)} was begun with {_wish(start)}, and the hub has no run {project}/{parent} yet: "
+            "what it inherits is shown when that has been sent"
+        )
+    if any(_is_before(other, start) for other in starts) or exists(project, start["run_id"]):
+        found.append(
+            f"the run {_path(start)} was begun with {_wish(start)}, and there was a run of this id already: this is "
+            "another attempt of it now. Its own curve: trackd.Api().run(...).history(attempt=...)"
+        )
+    return found
+
+
+def _branch(start: Start) -> Mapping[str, Any] | None:
+    branch = start.get("branch")
+    is_one = isinstance(branch, dict) and isinstance(branch.get("run_id"), str) and isinstance(branch.get("step"), int)
+    return branch if is_one else None
+
+
+def _wish(start: Start) -> str:
+    branch = _branch(start)
+    if branch is None:
+        return f"resume={start['resume']!r}"
+    name = "resume_from" if branch["run_id"] == start["run_id"] else "fork_from"
+    return f'{name}="{branch["run_id"]}?_step={branch["step"]}"'
 
 
 def _is_before(other: Start, start: Start) -> bool:

@@ -198,6 +198,8 @@ class AttemptOut(BaseModel):
     """The run that it is a fork of."""
     from_step: int | str | None
     """Where it begins by its own words: behind this step of `from_run`, or (null) of its own run."""
+    from_known: bool | None
+    """Of a fork: whether anything of `from_run` has arrived."""
 
 
 class AttemptsOut(BaseModel):

@@ -51,24 +51,38 @@ def attempts(con: Connection, run_no: int) -> list[Any]:
 
 def load_lanes(con: Connection, run_no: int, attempt: int | None = None) -> steps.Lanes:
     """The run's lanes with their offsets; of the attempt of this number, from 1 in order of their start, or of all."""
-    lanes = steps.resolve(
-        (
-            steps.Lane(
-                r.lane_no, (r.attempt_start, r.attempt), r.start_us, r.writer_id,
-                r.rows, r.min_step, r.max_step, r.min_time, r.max_time, run_no,
-            )
-            for r in con.execute(_LANES, {"no": run_no})
-        ),
-        {
-            (start_us, name): steps.Branch(step, parent, None if parent_no is None else load_lanes(con, parent_no))
-            for start_us, name, parent, parent_no, step in con.exec_driver_sql(_BRANCHES, (run_no,)).all()
-        },
-    )  # fmt: skip
+    lanes = _resolved(con, run_no, None)
     if attempt is None:
         return lanes
     listed = attempts(con, run_no)
     chosen = listed[attempt - 1] if 0 < attempt <= len(listed) else None
     return lanes.of_attempt(chosen and (chosen.start_us, chosen.attempt))
+
+
+def _resolved(con: Connection, run_no: int, until_us: int | None) -> steps.Lanes:
+    """`until_us`: as the run was for a fork that began then. What its later attempts changed is not the fork's."""
+    rows = con.execute(_LANES, {"no": run_no}).all()
+    branches = con.exec_driver_sql(_BRANCHES, (run_no,)).all()
+    if until_us is not None and rows:
+        # The first attempt always counts: clocks of two machines differ.
+        until_us = max(until_us, min(r.attempt_start for r in rows))
+        rows = [r for r in rows if r.attempt_start <= until_us]
+        branches = [b for b in branches if b.start_us <= until_us]
+    return steps.resolve(
+        (
+            steps.Lane(
+                r.lane_no, (r.attempt_start, r.attempt), r.start_us, r.writer_id,
+                r.rows, r.min_step, r.max_step, r.min_time, r.max_time, run_no,
+            )
+            for r in rows
+        ),
+        {
+            (b.start_us, b.attempt): steps.Branch(
+                b.step, b.parent, None if b.parent_no is None else _resolved(con, b.parent_no, b.start_us)
+            )
+            for b in branches
+        },
+    )  # fmt: skip
 
 
 def branch(con: Connection, attempt_no: int, run_no: int, step: int, parent: str | None, parent_no: int | None) -> None:

@@ -245,6 +245,7 @@ def attempts(con: Connection, run_no: int, beat_us: int, now_us: int) -> list[Js
                 ),
                 "from_run": branch and branch.parent,
                 "from_step": branch and branch.step,
+                "from_known": branch and branch.parent and branch.parent_no is not None,
             }
         )
     return result

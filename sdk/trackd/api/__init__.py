@@ -7,6 +7,6 @@ frame = api.run("digits/3xk1v9qa").history(samples=500)
 """
 
 from trackd.api.client import Api, Project, Runs
-from trackd.api.run import Run
+from trackd.api.run import Attempt, Run
 
-__all__ = ["Api", "Project", "Run", "Runs"]
+__all__ = ["Api", "Attempt", "Project", "Run", "Runs"]

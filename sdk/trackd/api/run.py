@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,36 @@ if TYPE_CHECKING:
 _EDITABLE: Final = ("name", "notes", "tags", "group")
 _ALWAYS: Final = ("_step", "_timestamp", "_runtime")
 _STREAMS: Final = ("default", "system")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One `init()` of a run. Steps are those of its own rows; times are microseconds since the epoch."""
+
+    number: int
+    """From 1; what `history(attempt=...)` takes."""
+    attempt: str
+    """Its id: hex."""
+    state: str
+    exit_code: int | None
+    cause: str | None
+    started_us: int
+    updated_us: int
+    """When its last row was logged."""
+    ended_us: int | None
+    host: str | None
+    pid: int | None
+    rows: int
+    first_step: int | None
+    last_step: int | None
+    superseded_from: int | None
+    """From this step on the run's curve is a later attempt's; None: to its end it is this one's."""
+    from_run: str | None
+    """The run that it is a fork of (`init(fork_from=...)`)."""
+    from_step: int | None
+    """It begins behind this step of `from_run`, or of its own run (`init(resume_from=...)`)."""
+    from_known: bool | None
+    """Of a fork: whether anything of `from_run` has arrived at the hub."""
 
 
 class Run:
@@ -46,8 +77,9 @@ class Run:
         self.host: str | None = facts["host"]
         self.exit_code: int | None = facts["exit_code"]
         self.last_step: int | None = facts["last_step"]
-        self.attempts: int = facts["attempts"]
-        """How many times the run was begun: by its first `init()` and each that resumed it."""
+        self.cause: str | None = facts["cause"]
+        """What ended it, or why nothing is known: a signal, the exception, the out-of-memory kill."""
+        self._attempts: list[Attempt] | None = None
         self.lost_records: int = facts["lost_records"]
         """Records that are declared lost (disk full); 0 in a healthy run."""
 
@@ -68,6 +100,22 @@ class Run:
     def created_at(self) -> str:
         """When it began: ISO 8601, UTC."""
         return datetime.fromtimestamp(self._facts["created_us"] / 1e6, timezone.utc).isoformat().replace("+00:00", "Z")
+
+    @property
+    def traceback(self) -> str | None:
+        """Of a failed run: the exception's, its tail."""
+        if self.state == "failed" and self._facts["traceback"] is None and "_whole" not in self._facts:
+            # A list of runs leaves it out.
+            self._facts["traceback"] = self._client.get(self._api())["traceback"]
+            self._facts["_whole"] = True
+        return self._facts["traceback"]  # type: ignore[no-any-return]
+
+    @property
+    def attempts(self) -> "list[Attempt]":
+        """Its attempts, from the first `init()` on: each that resumed it is another. As of the first look at them."""
+        if self._attempts is None:
+            self._attempts = [Attempt(**facts) for facts in self._client.get(self._api("/attempts"))["attempts"]]
+        return self._attempts
 
     @property
     def duration_s(self) -> float | None:
@@ -101,8 +149,9 @@ class Run:
             x_axis: order by it, dropping rows without it.
             pandas: a DataFrame, if pandas is installed; else a list of dicts.
             stream: "default" for what was logged, "system" for the machine's metrics (by time, without steps).
-            attempt: only this attempt, 1 to `attempts`, with the rows that a later one superseded. None: the run's
-                one curve, on which a later attempt replaces an earlier one from its first step on.
+            attempt: only the attempt of this number (1 is the first, see `attempts`), with the rows that a later one
+                superseded. None: the run's one curve, on which a later attempt replaces an earlier one from its first
+                step on.
 
         `scan_history` gives every row.
         """

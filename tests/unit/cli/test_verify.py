@@ -1,6 +1,7 @@
 """trackd verify: what counts as agreement, and where the logged side is found."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,11 +104,13 @@ def hub_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     note = {"writers": {"aa": {"last_seq": 10, "crc32": 7, "role": "main"}}}
     (tmp_path / "run" / "logged.json").write_text(json.dumps(note))
 
-    def answer(what: Any) -> None:
+    def answer(what: Any, attempts: Sequence[dict[str, Any]] = ()) -> None:
         def get(path: str) -> Any:
-            assert path == "/runs/p/r/writers"
             if isinstance(what, Exception):
                 raise what
+            if path == "/runs/p/r/attempts":
+                return {"attempts": attempts}
+            assert path == "/runs/p/r/writers"
             return {"writers": what}
 
         client = SimpleNamespace(get=get)
@@ -126,6 +129,18 @@ def test_the_command_succeeds_when_all_agrees(hub_says: Any) -> None:
     hub_says([stored()])
     code, out, err = run_verify("--dir", "run")
     assert (code, "ok" in out, "error" in err) == (0, True, False)
+
+
+def test_a_fork_without_its_parent_fails_the_command(hub_says: Any) -> None:
+    mine = {"number": 1, "from_run": None, "from_step": None, "from_known": None}
+    fork = {"number": 2, "from_run": "q", "from_step": 100, "from_known": True}
+    hub_says([stored()], [mine, fork])
+    assert run_verify("--dir", "run")[0] == 0
+    hub_says([stored()], [mine, fork | {"from_known": False}])
+    code, out, err = run_verify("--dir", "run")
+    assert code == 1 and "attempt 2 begins with the rows of q up to step 100" in out and "trackd flush" in out
+    assert "what it inherits" in err
+    assert json.loads(run_verify("--dir", "run", "--json")[1])["ok"] is False
 
 
 @pytest.mark.parametrize(
