@@ -480,10 +480,11 @@ class Lane:
 
     def _next_chunk(self, number: int) -> tuple[files.Chunk, int]:
         """Chunk `number` as `_map` gives it, a smaller one where quota or disk are nearly full. Raises OSError."""
-        held, limit = self._held_bytes(), max(self._quota, 2 * spool.CHUNK_SIZES[0])
+        held, limit = self._held_bytes(), self._quota
         while True:
             try:
-                if held + spool.CHUNK_SIZES[self._chunk_size] > limit:
+                # One more than the current chunk always: only then is there something that can be freed.
+                if len(self._chunks) > 1 and held + spool.CHUNK_SIZES[self._chunk_size] > limit:
                     raise files.NoSpaceError("the spool's quota is used up")
                 following, room = self._map(number)
                 break

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from trackd.lane import Lane
+from trackd.spool import make_chunk
 from trackd_proto import batch, limits, records, spool
 
 from .spooling import START, TARGET, make_lane, read_items, read_records, read_rows, writers
@@ -183,6 +184,21 @@ def test_the_spool_keeps_to_its_quota_and_a_full_one_costs_next_to_nothing(
         lane.row({"i": 1})
     assert calls.count("access") == len(calls) <= 1 + 60, "one look every 100 ms, however many chunks there are"
     assert lane.watermarks().lost > 1000
+
+
+def test_a_chunk_larger_than_the_quota_is_no_end(tmp_path: Path) -> None:
+    """The courier made it ready, in haste."""
+    lane = make_lane(tmp_path, quota=spool.CHUNK_SIZES[1])
+    second = tmp_path / spool.chunk_name(lane.writer_id.hex(), 1)
+    os.close(make_chunk(second, lane.writer_id, 1, spool.CHUNK_SIZES[1], is_filled=True))
+    while not lane.watermarks().lost:
+        lane.row({"text": "q" * 100_000})
+    (tmp_path / spool.chunk_name(lane.writer_id.hex(), 0)).unlink()  # the courier frees what is durable
+    lane._full_until = 0.0
+    lane.row({"i": 1})
+    assert (tmp_path / spool.chunk_name(lane.writer_id.hex(), 2)).exists()
+    lane.row({"i": 2})
+    assert lane.watermarks().assigned - lane._words[spool.PUBLISHED] == 0, "written, not dropped"
 
 
 def test_waiting_declares_a_loss_when_there_is_space_again_though_no_row_follows(tmp_path: Path) -> None:
