@@ -1,7 +1,7 @@
 /** The hub's HTTP API, typed. Knows nothing of pages or state. */
 
 import { decodeCharts, type ChartAnswer } from "./chart-data";
-import type { ChartRequest, Column, Hub, KeyInfo, Project, Run, RunsPage, Stream, Writer } from "./types";
+import type { Attempt, ChartRequest, Column, Hub, KeyInfo, Project, Run, RunsPage, Stream, Writer } from "./types";
 
 export const KEY_NAME = "trackd_key";
 
@@ -135,6 +135,9 @@ export const api = {
 
   keys: async (project: string, run: string, stream: Stream = "default"): Promise<KeyInfo[]> =>
     (await getJson<{ keys: KeyInfo[] }>(buildUrl(`${runPath(project, run)}/keys`, { stream }))).keys,
+
+  attempts: async (project: string, run: string): Promise<Attempt[]> =>
+    (await getJson<{ attempts: Attempt[] }>(`${runPath(project, run)}/attempts`)).attempts,
 
   writers: async (project: string, run: string): Promise<Writer[]> =>
     (await getJson<{ writers: Writer[] }>(`${runPath(project, run)}/writers`)).writers,

@@ -78,6 +78,26 @@ export interface KeyInfo {
   max: Json;
 }
 
+/** One `init()` of a run. Steps are those of its own rows. */
+export interface Attempt {
+  number: number;
+  state: RunState;
+  exit_code: number | null;
+  cause: string | null;
+  started_us: number;
+  updated_us: number;
+  ended_us: number | null;
+  host: string | null;
+  rows: number;
+  first_step: number | null;
+  last_step: number | null;
+  /** From this step on the run's curve is a later attempt's. */
+  superseded_from: number | null;
+  /** Of a fork: the run whose rows stand before its own. */
+  from_run: string | null;
+  from_step: number | null;
+}
+
 export interface Writer {
   writer_id: string;
   role: string;
@@ -103,6 +123,8 @@ export interface ChartRequest {
   start: number | null;
   end: number | null;
   stream: Stream;
+  /** Only this attempt's points, those included that a later one superseded. */
+  attempt?: number;
 }
 
 /** A committed change of one run, pushed by the hub. */

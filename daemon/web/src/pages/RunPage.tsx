@@ -2,6 +2,7 @@
 
 import type { JSX } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
+import { Attempts } from "../components/Attempts";
 import { ChartsPane } from "../components/ChartsPane";
 import { KeyValues } from "../components/KeyValues";
 import { RunHeader } from "../components/RunHeader";
@@ -29,6 +30,8 @@ export function RunPage({ project, runId }: { project: string; runId: string }):
   }, [state]);
   const run = state.run.value;
   useEffect(() => void (document.title = `${run?.name || runId} · ${project} · trackd`), [run?.name, runId, project]);
+  const attempt = Number(queryValue("attempt")) || null;
+  useEffect(() => state.show(attempt), [state, attempt]);
   const tab = TABS.some(([id]) => id === queryValue("tab")) ? queryValue("tab") : "charts";
   return (
     <>
@@ -46,6 +49,7 @@ export function RunPage({ project, runId }: { project: string; runId: string }):
         {run !== null && (
           <>
             <RunHeader run={run} onEdit={(changes) => state.edit(changes)} />
+            <Attempts run={run} shown={state.attempt.value} onShow={(number) => setQuery({ attempt: number === null ? "" : String(number) })} />
             <Tabs label="Run" tabs={TABS} current={tab} onSelect={(id) => setQuery({ tab: id === "charts" ? "" : id })} />
             <div role="tabpanel" aria-label={TABS.find(([id]) => id === tab)?.[1]}>
               <TabPanel tab={tab} run={run} state={state} />

@@ -17,6 +17,8 @@ export class RunPageState {
   readonly run = signal<Run | null>(null);
   readonly error = signal<string | null>(null);
   readonly isMissing = signal(false);
+  /** Number of the attempt that is drawn alone; null: the run's one curve. */
+  readonly attempt = signal<number | null>(null);
   readonly scopes: Record<Stream, ChartScope>;
 
   readonly #read = new Throttle(() => this.#ask(), 1000);
@@ -28,7 +30,8 @@ export class RunPageState {
     readonly project: string,
     readonly runId: string,
   ) {
-    this.#store = new ChartStore(api.charts, () => this.#painted());
+    const ask: typeof api.charts = (request) => api.charts(this.attempt.value === null ? request : { ...request, attempt: this.attempt.value });
+    this.#store = new ChartStore(ask, () => this.#painted());
     const colours = makeColourBook(project);
     const view = makeViewState();
     let before: Run[] = [];
@@ -71,6 +74,13 @@ export class RunPageState {
     this.#read.stop();
     this.#store.stop();
     for (const scope of this.#scopes) scope.index.stop();
+  }
+
+  /** Draws one attempt alone, or (null) the run's one curve. */
+  show(attempt: number | null): void {
+    if (attempt === this.attempt.value) return;
+    this.attempt.value = attempt;
+    this.#store.resync();
   }
 
   /** Writes notes or tags; the page shows them at once and takes them back if the hub refuses. */
