@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from grpc import aio
+from trackd_proto.batch import split
+from trackd_proto.compress import Decompressor
 from trackd_proto.layout import Published
 from trackd_proto.local import instance, places
 from trackd_proto.settings import Settings
@@ -26,12 +28,13 @@ from trackd_daemon.errors import StoreError, TrackdError
 from trackd_daemon.ingest import access, agent, control, hub, marks, notices
 from trackd_daemon.ingest.committer import Committer
 from trackd_daemon.ingest.sessions import Sessions
+from trackd_daemon.ingest.trimming import raw_data
 from trackd_daemon.lifecycle import endpoint, ownership, process
 from trackd_daemon.upload.hop import Hop
 from trackd_daemon.upload.local import LocalHub, NoHub
 from trackd_daemon.upload.remote import RemoteHub
 from trackd_daemon.upload.route import Route
-from trackd_daemon.wal import files, log, quota, reader, recovery
+from trackd_daemon.wal import files, log, parked, quota, reader, recovery
 from trackd_daemon.wal.state import Position
 from trackd_daemon.wal.writer import SEGMENT_BYTES, Progress
 
@@ -114,6 +117,7 @@ class Daemon:
         self._wal: log.Wal | None = None
         self._durable_end = Position(0, 0)
         self._routes: dict[str, Route] = {}
+        self._parked = parked.Parked(self.where.directory / "parked")
         self._hub: HubParts | None = None
         self._hub_start: asyncio.Task[None] | None = None
 
@@ -236,12 +240,26 @@ class Daemon:
                 self._on_committed,
                 self._on_notice,
                 overflow=lambda: self._ingest.waiting(name) if self._full_reason else (),
+                on_rejected=self._park,
+                on_pardoned=lambda batch: self._parked.drop(batch.writer_id, batch.first_seq),
                 longest_retry_s=_EMBEDDED_RETRY_S if name == EMBEDDED else _UPSTREAM_RETRY_S,
             )
             self._routes[name] = route
             route.durable(self._durable_end)
             route.start()
         return route
+
+    def _park(self, batch: ingest_pb2.Batch, reason: str) -> None:
+        """Keep the one record of a batch that a hub rejects. Called in a worker thread."""
+        record = bytes(next(split(raw_data(batch, Decompressor()))))
+        try:
+            where = self._parked.keep(batch.writer_id, batch.first_seq, record) or "nowhere: there is no room"
+        except OSError as error:
+            where = f"nowhere: {error}"
+        _logger.error(
+            "route %s rejects record %d of run %s/%s (%s): declared lost, kept in %s",
+            batch.route, batch.first_seq, batch.project, batch.run_id, reason, where,
+        )  # fmt: skip
 
     def _hop(self, name: str) -> Hop:
         if name != EMBEDDED:
@@ -479,7 +497,11 @@ class Daemon:
         return problems
 
     def _all_warnings(self) -> list[str]:
-        return [*self._warnings, *self._problems()]
+        count = self._parked.count()
+        rejected = (
+            f"a hub rejected {count} records, which were declared lost: they are kept in {self._parked.directory}"
+        )
+        return [*self._warnings, *([rejected] if count else []), *self._problems()]
 
     def _http_url(self) -> str:
         return self._hub.http.url if self._hub is not None else ""

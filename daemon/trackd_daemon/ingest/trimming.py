@@ -1,4 +1,4 @@
-"""Cut records that are here already off the front of a batch."""
+"""Cut a batch between its records."""
 
 from itertools import islice
 
@@ -16,14 +16,22 @@ def raw_data(batch: ingest_pb2.Batch, decompressor: Decompressor) -> bytes:
 
 def trim(batch: ingest_pb2.Batch, expected: int) -> ingest_pb2.Batch:
     """The part of `batch` from seq `expected` on, uncompressed. Raises BatchError, CompressionError."""
-    skipped = expected - batch.first_seq
+    return part(batch, expected, batch.first_seq + batch.count)
+
+
+def part(batch: ingest_pb2.Batch, first: int, after: int) -> ingest_pb2.Batch:
+    """The seqs [first, after) of `batch`, uncompressed. Raises BatchError, CompressionError."""
     data = b""
     if not batch.loss_reason:
         raw = raw_data(batch, Decompressor())
-        skippable = islice(batch_format.split(raw), skipped)
-        data = raw[sum(batch_format.PREFIX.size + len(record) for record in skippable) :]
-    trimmed = ingest_pb2.Batch()
-    trimmed.CopyFrom(batch)
-    trimmed.first_seq, trimmed.count = expected, batch.count - skipped
-    trimmed.codec, trimmed.raw_bytes, trimmed.data = ingest_pb2.CODEC_NONE, len(data), data
-    return trimmed
+        sizes = [
+            batch_format.PREFIX.size + len(record)
+            for record in islice(batch_format.split(raw), after - batch.first_seq)
+        ]
+        start = sum(sizes[: first - batch.first_seq])
+        data = raw[start : sum(sizes)]
+    cut = ingest_pb2.Batch()
+    cut.CopyFrom(batch)
+    cut.first_seq, cut.count = first, after - first
+    cut.codec, cut.raw_bytes, cut.data = ingest_pb2.CODEC_NONE, len(data), data
+    return cut

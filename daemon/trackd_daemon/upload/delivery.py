@@ -77,13 +77,18 @@ class Delivery:
 
     def committed(self, writer_id: bytes, seq: int) -> bool:
         """The next hop has committed up to `seq`; True if that is news."""
-        if seq <= self._committed.get(writer_id, 0):
-            return False
-        self._committed[writer_id] = seq
-        self._next[writer_id] = max(self._next.get(writer_id, 1), seq + 1)
+        is_news = seq > self._committed.get(writer_id, 0)
+        if is_news:
+            self._committed[writer_id] = seq
+            self._next[writer_id] = max(self._next.get(writer_id, 1), seq + 1)
+        # Without news too: a request may hold nothing but what is committed already.
         while self._requests and self._is_done(self._requests[0]):
             self._in_flight_bytes -= self._requests.popleft().size
-        return True
+        return is_news
+
+    def committed_seq(self, writer_id: bytes, default: int) -> int:
+        """The highest seq that this connection knows to be committed; `default` for a writer it has not seen."""
+        return self._committed.get(writer_id, default)
 
     def gap(self, writer_id: bytes, expected: int) -> bool:
         """The next hop expects an earlier seq than it was sent: True if the log must be read again from its start."""

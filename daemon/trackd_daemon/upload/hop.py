@@ -12,9 +12,16 @@ from trackd_daemon.wal.state import Position
 class HopUnreachableError(ConnectionError):
     """It does not answer or cannot take anything now. Try again later, for ever."""
 
+    retry_after_s: float = 0.0
+    """It asked to be left alone for so long."""
+
 
 class HopRefusedError(ConnectionError):
     """It does not want us (credential, version). Trying again soon is useless; somebody must do something."""
+
+
+class HopRejectedError(ConnectionError):
+    """It does not want something in what was sent last; what, must be found out."""
 
 
 @dataclass(slots=True)
@@ -42,7 +49,8 @@ class Source(Protocol):
 
 
 class Hop(Protocol):
-    """The next hop of a route. Every method raises HopUnreachableError or HopRefusedError."""
+    """The next hop of a route. Every method raises HopUnreachableError or HopRefusedError, and send() and answers()
+    HopRejectedError."""
 
     state: str
     """What it is when it works: "connected" or "embedded"."""

@@ -11,6 +11,7 @@ from trackd_proto.v1 import ingest_pb2
 from trackd_daemon.ingest.marks import Ledger, Marks
 from trackd_daemon.upload.delivery import Delivery, Hole
 from trackd_daemon.upload.hop import Answer
+from trackd_daemon.upload.hunt import Hunt
 
 _logger = logging.getLogger("trackd")
 
@@ -26,25 +27,39 @@ class Outbox:
         self._ledger = ledger
         self._overflow = overflow
         self._delivery = Delivery()
+        self._hunt = Hunt()
+        self._held: list[ingest_pb2.Batch] = []
+        """Read and admitted, but kept for the next request."""
 
     def waiting(self) -> list[bytes]:
-        """The writers of this route with records that are not committed."""
-        return [w for w, m in self._ledger.writers.items() if m.route == self.name and m.committed < m.accepted]
+        """The writers to ask the next hop about: all of this route.
+
+        Those too of which it has said that it has everything: a hub that was restored from a backup has it no more.
+        """
+        return [w for w, m in self._ledger.writers.items() if m.route == self.name and m.accepted]
 
     def connected(self, expected: Mapping[bytes, int]) -> dict[bytes, int]:
         """A connection begins; what the next hop has committed that the ledger did not know."""
         self._delivery.connected(dict(expected))
+        self._hunt.connected()
+        self._held = []
         self.must_rewind = True
         return {w: seq - 1 for w, seq in expected.items() if seq - 1 > self._ledger.marks(w).committed}
 
     def has_room(self) -> bool:
         """Another request may go out."""
-        return self._delivery.has_room()
+        return self._delivery.has_room() and not (self._hunt.limit and self._delivery.in_flight)
+
+    def is_holding(self) -> bool:
+        """What was read last makes another request: compose() again before more is read."""
+        return bool(self._held)
 
     def owed(self) -> dict[bytes, int]:
         """What the log should hold now, up to its durable end, by writer."""
         return {
-            w: m.durable for w, m in self._ledger.writers.items() if m.route == self.name and m.committed < m.durable
+            w: m.durable
+            for w, m in self._ledger.writers.items()
+            if m.route == self.name and self._delivery.committed_seq(w, m.committed) < m.durable
         }
 
     def compose(
@@ -57,15 +72,18 @@ class Outbox:
         outgoing: list[ingest_pb2.Batch] = []
         for batch in batches:
             default = self._ledger.marks(batch.writer_id).committed + 1
+            expected = self._delivery.next_seq(batch.writer_id, default)
             is_wanted, hole = self._delivery.admit(batch.writer_id, batch.first_seq, batch.count, default)
             if hole is not None:
                 outgoing.append(self._loss(batch.writer_id, hole))
             if is_wanted:
-                outgoing.append(batch)
+                outgoing.append(self._hunt.fresh(batch, expected))
         if at_end:
             outgoing += self._missing_tails(owed)
             outgoing += self._passed_through()
+        outgoing, self._held = self._hunt.cut([*self._held, *self._hunt.without_parked(outgoing)])
         if outgoing:
+            self._hunt.sent(outgoing)
             tops = {batch.writer_id: batch.first_seq + batch.count - 1 for batch in outgoing}
             self._delivery.sent(tops, sum(len(batch.data) for batch in outgoing))
         return outgoing
@@ -76,7 +94,19 @@ class Outbox:
         for writer_id, expected in answer.gaps.items():
             if self._delivery.gap(writer_id, expected):
                 self.must_rewind = True
+        if self._delivery.in_flight == 0:
+            self._hunt.taken()
         return news
+
+    def rejected(self) -> ingest_pb2.Batch | None:
+        """The next hop rejected something: the batch of the record that it was, once it is known; it is declared lost
+        from now on. Raises HopAtFaultError.
+        """
+        return self._hunt.rejected()
+
+    def pardon(self, batch: ingest_pb2.Batch) -> bool:
+        """Not this record was at fault but the next hop: it will be sent. True if it was to be declared lost."""
+        return self._hunt.pardon(batch.writer_id, batch.first_seq)
 
     def _passed_through(self) -> list[ingest_pb2.Batch]:
         """On a full disk: what follows the log, straight from memory. What the hub commits is safe without our log."""

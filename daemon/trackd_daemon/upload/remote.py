@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from grpc import aio
@@ -10,15 +10,21 @@ from trackd_proto.local import instance
 from trackd_proto.v1 import ingest_pb2
 from trackd_proto.version import VERSION
 
-from trackd_daemon.upload.hop import Answer, HopRefusedError, HopUnreachableError
+from trackd_daemon.upload.hop import Answer, HopRefusedError, HopRejectedError, HopUnreachableError
 
-_TIMEOUT_S = 10.0
-_REFUSALS = (
+_TIMEOUT_S: Final = 10.0
+_REFUSALS: Final = (
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.UNIMPLEMENTED,
 )
+_RETRY_AFTER: Final = "retry-after"
+"""Key of trailing metadata: seconds."""
+_LONGEST_RETRY_AFTER_S: Final = 600.0
+_TOO_LARGE: Final = "message larger than max"
+"""What gRPC itself says of a message over the receiver's limit, with the code of a full disk."""
 
 
 class RemoteHub:
@@ -39,14 +45,17 @@ class RemoteHub:
             cookie = await asyncio.to_thread(self._cookie)
             self._link = await instance.connect_to(self._address, cookie, client=f"agent/{VERSION}")
             resume = ingest_pb2.ResumeRequest(writer_ids=list(writer_ids))
-            reply = await self._link.ingest.Resume(resume, timeout=_TIMEOUT_S)
+            reply = await instance.uncancelled(self._link.ingest.Resume(resume, timeout=_TIMEOUT_S))
             self._call = self._link.ingest.Push()
         except (instance.ImpostorError, instance.VersionMismatchError) as error:
             raise HopRefusedError(str(error)) from error
         except aio.AioRpcError as error:
-            raise _sorted(error) from error
+            raise _opening(error) from error
         except instance.NotReachableError as error:
-            raise HopUnreachableError(str(error)) from error
+            known = error.__cause__
+            raise (
+                _opening(known, str(error)) if isinstance(known, aio.AioRpcError) else HopUnreachableError(str(error))
+            ) from error
         except (OSError, ValueError) as error:
             raise HopRefusedError(f"cannot read the credential for {self._address}: {error}") from error
         return {mark.writer_id: mark.committed + 1 for mark in reply.watermarks}
@@ -63,7 +72,7 @@ class RemoteHub:
         """See Hop."""
         call = self._call
         try:
-            async for reply in call:
+            while (reply := await instance.uncancelled(call.read())) is not aio.EOF:  # type: ignore[attr-defined]
                 yield Answer(
                     {mark.writer_id: mark.committed for mark in reply.watermarks},
                     {gap.writer_id: gap.expected for gap in reply.gaps},
@@ -71,6 +80,8 @@ class RemoteHub:
                 )
         except aio.AioRpcError as error:
             raise _sorted(error) from error
+        except instance.NotReachableError as error:
+            raise HopUnreachableError(f"{self._address} cancelled the connection") from error
         raise HopUnreachableError(f"{self._address} ended the connection")
 
     async def close(self) -> None:
@@ -87,19 +98,39 @@ class RemoteHub:
         if call is None:
             raise HopUnreachableError(f"not connected to {self._address}")
         try:
-            await call.write(request)
+            await instance.uncancelled(call.write(request))
         except aio.AioRpcError as error:
             # A write into a call that is over fails with an error of its own; the call knows why it is over.
-            raise _by_code(await call.code(), await call.details()) from error
-        except (aio.UsageError, asyncio.InvalidStateError) as error:
+            raise _by_code(await call.code(), await call.details(), await call.trailing_metadata()) from error
+        except (aio.UsageError, asyncio.InvalidStateError, instance.NotReachableError) as error:
             raise HopUnreachableError(f"{self._address} ended the connection") from error
 
 
-def _sorted(error: aio.AioRpcError) -> ConnectionError:
+def _sorted(error: aio.AioRpcError, text: str = "") -> ConnectionError:
     """By what must be done about it."""
-    return _by_code(error.code(), error.details())
+    error.with_traceback(None)  # its frames hold the call, and thereby a closed channel
+    return _by_code(error.code(), text or error.details(), error.trailing_metadata())
 
 
-def _by_code(code: grpc.StatusCode, details: str | None) -> ConnectionError:
+def _opening(error: aio.AioRpcError, text: str = "") -> ConnectionError:
+    """While a connection opens nothing was sent yet that could be at fault."""
+    found = _sorted(error, text)
+    return HopRefusedError(str(found)) if isinstance(found, HopRejectedError) else found
+
+
+def _by_code(code: grpc.StatusCode, details: str | None, metadata: Any) -> ConnectionError:
     text = details or code.name
-    return HopRefusedError(text) if code in _REFUSALS else HopUnreachableError(text)
+    if code in _REFUSALS:
+        return HopRefusedError(text)
+    if code is grpc.StatusCode.INVALID_ARGUMENT or _TOO_LARGE in text:
+        return HopRejectedError(text)
+    failure = HopUnreachableError(text)
+    failure.retry_after_s = _retry_after_s(metadata)
+    return failure
+
+
+def _retry_after_s(metadata: Any) -> float:
+    for key, value in metadata or ():
+        if key == _RETRY_AFTER and str(value).isdecimal():
+            return min(float(value), _LONGEST_RETRY_AFTER_S)
+    return 0.0

@@ -13,13 +13,17 @@ from trackd_proto.limits import MIB
 from trackd_proto.v1 import ingest_pb2
 
 from trackd_daemon.ingest.marks import Ledger
-from trackd_daemon.upload.hop import Answer, Hop, HopRefusedError, HopUnreachableError, Source
+from trackd_daemon.upload.hop import Answer, Hop, HopRefusedError, HopRejectedError, HopUnreachableError, Source
+from trackd_daemon.upload.hunt import HopAtFaultError
 from trackd_daemon.upload.outbox import Outbox
 from trackd_daemon.wal.state import Position
 
 _REQUEST_BYTES: Final = 2 * MIB
-_FIRST_RETRY_S: Final = 0.5
+_FIRST_RETRY_S: Final = 1.0
+"""A hub that is down hears of each of its agents once a second at most."""
 _LAST_RETRY_S: Final = 60.0
+_HUNT_S: Final = 0.05
+"""Between two requests of a hop that is well and rejects a record: its neighbours are waiting."""
 _logger = logging.getLogger("trackd")
 
 
@@ -36,8 +40,14 @@ class Route:
         on_notice: Callable[[ingest_pb2.Notice], None],
         overflow: Callable[[], Sequence[ingest_pb2.Batch]] = tuple,
         longest_retry_s: float = _LAST_RETRY_S,
+        on_rejected: Callable[[ingest_pb2.Batch, str], None] = lambda _batch, _reason: None,
+        on_pardoned: Callable[[ingest_pb2.Batch], None] = lambda _batch: None,
     ) -> None:
-        """`overflow`: what follows the log and cannot be written to it, because the disk is full; usually nothing."""
+        """`overflow`: what follows the log and cannot be written to it, because the disk is full; usually nothing.
+
+        `on_rejected`: keeps the record of a batch of one that the next hop will not take; `on_pardoned`: it was the
+        hop's fault. Both are called in a worker thread.
+        """
         self.name = name
         self.state = "idle"
         self.reason = ""
@@ -55,6 +65,10 @@ class Route:
         self._live: set[bytes] = set()
         self._failures = 0
         """Connections that broke since something was committed."""
+        self._on_rejected = on_rejected
+        self._on_pardoned = on_pardoned
+        self._suspect: ingest_pb2.Batch | None = None
+        """Parked last; the next hop has not taken the declaration yet."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -102,19 +116,24 @@ class Route:
     # ------------------------------------------------------------------------------------------ connection
 
     async def _run(self) -> None:
-        # Endless: a record is given up by nobody. Full jitter, so that many agents do not knock in step.
+        # Endless: a record is given up by nobody. Jitter, so that many agents do not knock in step.
         retrying = tenacity.AsyncRetrying(
-            wait=tenacity.wait_random_exponential(_FIRST_RETRY_S, self._longest_retry_s, min=_FIRST_RETRY_S),
+            wait=_Wait(self._longest_retry_s),
             retry=tenacity.retry_if_exception_type((HopUnreachableError, HopRefusedError)),
             sleep=self._sleep,
             before_sleep=self._note_failure,
         )
         while True:
-            with contextlib.suppress(HopUnreachableError):
+            try:
                 async for attempt in retrying:
                     with attempt:
                         await self._connect()
                 await self._exchange()
+            except Exception as error:  # a bug of ours must not end the upload for ever
+                _logger.exception("route %s: unexpected", self.name)
+                self.state, self.reason = "retrying", f"{type(error).__name__}: {error}"
+                await self._hop.close()
+                await self._sleep(_LAST_RETRY_S)
 
     async def _connect(self) -> None:
         expected = await self._hop.open(self._outbox.waiting())
@@ -124,23 +143,50 @@ class Route:
         self._has_news.set()
 
     async def _exchange(self) -> None:
-        """Send and receive until one of both fails."""
+        """Send and receive until one of both fails; then wait as long as the failure asks for."""
+        try:
+            await self._talk()
+        except HopRejectedError as error:
+            await self._reject(str(error))
+        except (HopUnreachableError, HopRefusedError) as error:
+            await self._back_off(error)
+
+    async def _talk(self) -> None:
         tasks = {asyncio.create_task(self._send()), asyncio.create_task(self._receive())}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()
-        except (HopUnreachableError, HopRefusedError) as error:
-            self.state, self.reason = "retrying", str(error)
-            _logger.warning("route %s: %s", self.name, error)
-            self._failures += 1
-            longest = min(self._longest_retry_s, _FIRST_RETRY_S * 2**self._failures)
-            await self._sleep(random.uniform(_FIRST_RETRY_S, longest))  # noqa: S311 - jitter
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            # Before any wait: an open channel would go on knocking by itself.
             await self._hop.close()
+
+    async def _reject(self, reason: str) -> None:
+        """Find out what it does not want; everything else goes on."""
+        try:
+            guilty = self._outbox.rejected()
+        except HopAtFaultError:
+            suspect, self._suspect = self._suspect, None
+            if suspect is not None and self._outbox.pardon(suspect):
+                await asyncio.to_thread(self._on_pardoned, suspect)
+            await self._back_off(HopRefusedError(reason))
+            return
+        self.state, self.reason = "retrying", reason
+        if guilty is not None:
+            self._suspect = guilty
+            await asyncio.to_thread(self._on_rejected, guilty, reason)
+        await self._sleep(_HUNT_S)
+
+    async def _back_off(self, error: HopUnreachableError | HopRefusedError) -> None:
+        """The connection is over: wait before the next."""
+        self.state, self.reason = "paused" if isinstance(error, HopRefusedError) else "retrying", str(error)
+        _logger.warning("route %s: %s", self.name, error)
+        self._failures += 1
+        longest = max(_FIRST_RETRY_S, min(self._longest_retry_s, _FIRST_RETRY_S * 2**self._failures))
+        await self._sleep(max(random.uniform(_FIRST_RETRY_S, longest), _asked_s(error)))  # noqa: S311 - jitter
 
     def _note_failure(self, retry: tenacity.RetryCallState) -> None:
         error = retry.outcome.exception() if retry.outcome is not None else None
@@ -172,6 +218,10 @@ class Route:
         if self._outbox.must_rewind:
             self._outbox.must_rewind = False
             self._source.rewind()
+        if self._outbox.is_holding():
+            if outgoing := self._outbox.compose((), {}, at_end=False):
+                await self._hop.send(outgoing)
+            return True
         end = self._durable_end
         if end.segment_no == 0:
             return False  # nothing is known to be durable yet
@@ -181,7 +231,7 @@ class Route:
             return True  # a gap came meanwhile
         if outgoing := self._outbox.compose(batches, owed, at_end=at_end):
             await self._hop.send(outgoing)
-        return not at_end
+        return not at_end or self._outbox.is_holding()
 
     async def _receive(self) -> None:
         async for answer in self._hop.answers():
@@ -191,7 +241,25 @@ class Route:
         self.last_contact_us = time.time_ns() / 1000
         if news := self._outbox.take(answer):
             self._failures = 0
+            if self._suspect is not None and news.get(self._suspect.writer_id, 0) >= self._suspect.first_seq:
+                self._suspect = None
             self._on_committed(news)
         for notice in answer.notices:
             self._on_notice(notice)
         self._has_news.set()
+
+
+class _Wait(tenacity.wait.wait_base):
+    """Full jitter, or longer if the hop asked for it."""
+
+    def __init__(self, longest_s: float) -> None:
+        self._jitter = tenacity.wait_random_exponential(_FIRST_RETRY_S, longest_s, min=_FIRST_RETRY_S)
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        """Seconds."""
+        error = retry_state.outcome.exception() if retry_state.outcome is not None else None
+        return max(self._jitter(retry_state), _asked_s(error))
+
+
+def _asked_s(error: BaseException | None) -> float:
+    return error.retry_after_s if isinstance(error, HopUnreachableError) else 0.0

@@ -20,10 +20,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import grpc
 import msgspec
@@ -41,6 +41,7 @@ PROOF_KEY: Final = "x-trackd-proof"
 READY: Final = b"R"
 """What a spawned daemon writes to its readiness pipe; anything else it writes is why it could not start."""
 
+_Result = TypeVar("_Result")
 _COOKIE_BYTES: Final = 32
 _BAD_COOKIE: Final = "{} is damaged: stop the daemon (trackd stop), remove the file and start again"
 _HELLO_TIMEOUT_S: Final = 5.0
@@ -167,7 +168,32 @@ def channel_options() -> list[tuple[str, int | str]]:
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.http2.lookahead_bytes", 4 * limits.MIB),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ]
+
+
+def _watched(target: str) -> list[tuple[str, int | str]]:
+    """A connection to another machine may die without a word (a cable, a firewall): it is asked for a sign of life."""
+    if target.startswith("unix:"):
+        return []
+    return [("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000)]
+
+
+async def uncancelled(call: Awaitable[_Result]) -> _Result:
+    """The result of a gRPC call. The status CANCELLED of the other side, which gRPC raises as CancelledError and which
+    would end the calling task, is raised as NotReachableError; a cancellation of the task itself remains one.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait({task})
+    finally:
+        task.cancel()
+    try:
+        if task.cancelled():
+            raise NotReachableError("the other side cancelled the call")
+        return task.result()
+    finally:
+        del task  # its error's traceback holds this frame: a circle that would keep the call, and its channel, alive
 
 
 def read_published(where: Instance) -> Published | None:
@@ -200,17 +226,18 @@ async def connect(where: Instance, *, client: str = f"client/{VERSION}", timeout
 async def connect_to(target: str, cookie: bytes, *, client: str, timeout_s: float = _HELLO_TIMEOUT_S) -> Link:
     """Connect to ``unix:PATH`` or ``HOST:PORT`` and prove each other with `cookie`. Errors as in connect()."""
     nonce = secrets.token_bytes(16)
-    channel = aio.insecure_channel(target, options=channel_options())
+    channel = aio.insecure_channel(target, options=[*channel_options(), *_watched(target)])
     try:
         hello = ingest_pb2.HelloRequest(
             protocol_min=PROTOCOL_MIN, protocol_max=PROTOCOL_MAX, client=client, nonce=nonce
         )
         stub: Any = ingest_pb2_grpc.IngestStub(channel)
-        reply = await stub.Hello(hello, timeout=timeout_s)
+        reply = await uncancelled(stub.Hello(hello, timeout=timeout_s))
         if not hmac.compare_digest(reply.proof, daemon_proof(cookie, nonce)):
             raise ImpostorError(f"what listens on {target} does not know this user's cookie; nothing was sent to it")
     except aio.AioRpcError as error:
         await channel.close(None)
+        error.with_traceback(None)  # its frames hold the call: a closed channel goes on connecting while it has calls
         if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
             raise VersionMismatchError(error.details() or f"{target} speaks another protocol version") from error
         raise NotReachableError(f"{target} does not answer: {error.details() or error.code().name}") from error
