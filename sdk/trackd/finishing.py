@@ -93,7 +93,10 @@ def report(run: "Run", ending: Ending) -> None:
             f"not answered yet. {then if _can_commit(run) else _INSTALL_HUB}"
         )
     if marks.lost:
-        messages.tell(f"warning: {marks.lost:,} records of run {run.path} were lost: there was no space to keep them")
+        messages.tell(
+            f"warning: {marks.lost:,} records of run {run.path} were lost: there was no space to keep them in "
+            f"{run._identity.home}. Free some there, or raise spool_quota_bytes; which: trackd verify {run.path}"
+        )
     if not run.offline:
         _report_links(run)
 

@@ -276,11 +276,18 @@ def _known_mode(mode: str | None) -> str | None:
 
 
 def _quota(settings: Settings, home: Path) -> int:
-    """Bytes that the spools of this process may take."""
+    """Bytes that the spools of this process may take: 2 % of what is free, all sessions of this user together 25 %.
+
+    Of the inodes the same: the smallest chunk is 1 MiB, and a file.
+    """
     if settings.spool_quota_bytes:
         return settings.spool_quota_bytes
     status = os.statvfs(home)
-    return min(2 * limits.GIB, max(16 * limits.MIB, status.f_bavail * status.f_frsize // 50))
+    free = status.f_bavail * status.f_frsize
+    if status.f_files:
+        free = min(free, status.f_favail * limits.MIB)
+    sessions = sum(len(os.listdir(path)) for path in home.glob("*/spool"))  # noqa: PTH208
+    return min(2 * limits.GIB, max(16 * limits.MIB, min(free // 50, free // 4 // (sessions + 1))))
 
 
 def _check_platform() -> None:

@@ -162,6 +162,9 @@ def _print_status(reply: ingest_pb2.StatusReply) -> None:
     for route in reply.routes:
         line = f"{route.state}, {route.lag_records} records not committed yet"
         facts.add_row(Text(f"to {route.route}"), Text(f"{line}: {route.reason}" if route.reason else line))
+    if reply.lost_records:
+        line = f"{reply.lost_records:,} records since it started; which, and why: trackd verify PROJECT/RUN"
+        facts.add_row(Text("declared lost", style="red"), Text(line))
     for warning in reply.warnings:
         facts.add_row(Text("warning", style="yellow"), Text(warning))
     hub.out.print(facts)

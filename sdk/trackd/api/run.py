@@ -132,6 +132,14 @@ class Run:
         found = self._client.get(run_path(self.project, self.id) + "/keys", {"stream": _stream(stream)})["keys"]
         return {info.pop("key"): info for info in found}
 
+    def losses(self) -> list[dict[str, Any]]:
+        """What is declared lost: writer_id, role, first_seq, count and reason of each range; empty in a healthy run.
+
+        Reasons: "full" (no space to keep it), "damaged" (a disk gave it back wrong), "trimmed", "rejected", "restored".
+        """
+        writers = self._client.get(self._api("/writers"))["writers"]
+        return [{"writer_id": w["writer_id"], "role": w["role"], **loss} for w in writers for loss in w["losses"]]
+
     def history(
         self,
         samples: int = 500,
