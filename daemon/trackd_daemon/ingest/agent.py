@@ -132,6 +132,8 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
             self.on_accepted()
         if request.live:
             for writer_id in request.live:
+                if writer_id not in session.writers:
+                    session.changed.add(writer_id)  # it may have come further since the client asked
                 self.sessions.join(session, writer_id)
             self.on_live(list(request.live))
         if not session.is_idle():

@@ -1,7 +1,7 @@
 """What of a writer is on its way and what has arrived: a pure core, one per lane. Positions in, decisions out."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from trackd.courier.tail import Item, Position
 
@@ -49,13 +49,18 @@ class Flight:
         return freed
 
     def restart(self, expected: int) -> Position | None:
-        """The next hop wants `expected` next: forget what is on its way; the best position to read from, if known."""
+        """The next hop wants `expected` next: forget what is on its way; the best position to read from, if known.
+
+        What it has and may still lose stays, without its data: only once that is durable can its place be freed.
+        """
         position = None
+        kept: deque[Item] = deque()
         for item in self._sent:
-            if item.first_seq <= expected:
+            if item.next_seq <= expected:
+                kept.append(replace(item, data=b""))
+                position = item.after
+            elif item.first_seq <= expected:
                 position = item.before
-        if position is None and self._sent and expected == self._sent[-1].next_seq:
-            position = self._sent[-1].after
-        self._sent.clear()
+        self._sent = kept
         self._bytes = 0
         return position

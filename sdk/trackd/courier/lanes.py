@@ -38,6 +38,8 @@ class SpoolLane:
         self.tail = Tail(path.parent, self.writer_id, self.word)
         self.flight = Flight(WINDOW_BYTES)
         self.is_resumed = False
+        self.is_untold = False
+        """This connection has carried nothing of it yet, so that nobody tells us how far it is."""
         self.is_exit_written = False
         self.has_files = True
         self._is_drained = False
@@ -99,7 +101,7 @@ class SpoolLane:
 
     def resume(self, expected: int) -> None:
         """The next hop wants `expected` next: read from there, or from the oldest record still here."""
-        self.is_resumed = True
+        self.is_resumed = self.is_untold = True
         self._is_drained = False
         position = self.flight.restart(expected)
         if position is not None:

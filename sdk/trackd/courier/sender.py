@@ -23,6 +23,7 @@ from trackd.courier.lanes import SpoolLane
 from trackd.courier.tail import Item
 
 _LIVE_S: Final = 5.0
+_ASK_S: Final = 1.0
 _TICKET_S: Final = 600.0
 _REQUEST_BYTES: Final = 1 * limits.MIB
 _RETRY_S: Final = (0.02, 5.0)
@@ -40,6 +41,7 @@ class Sender:
         self._next_try = 0.0
         self._backoff = _RETRY_S[0]
         self._said_live = 0.0
+        self._asked = 0.0
         self._ticket_at = 0.0
         self._ticket = ""
         self._run_urls: dict[bytes, tuple[str, str, str]] = {}
@@ -60,6 +62,7 @@ class Sender:
             return 0
         sent = 0
         try:
+            self._ask_again()
             await self._resume_new()
             while request := self._collect():
                 await self._call.write(request)
@@ -115,6 +118,15 @@ class Sender:
             link, self._link = self._link, None
             await link.channel.close(None)
 
+    def _ask_again(self) -> None:
+        """The next hop tells of the writers that a connection brings; of others it must be asked while it matters."""
+        if time.monotonic() - self._asked < _ASK_S:
+            return
+        self._asked = time.monotonic()
+        for lane in self._lanes.values():
+            if lane.is_untold and not lane.flight.is_empty():
+                lane.is_resumed = False
+
     async def _resume_new(self) -> None:
         new = [lane for lane in self._lanes.values() if not lane.is_resumed]
         if not new or self._link is None:
@@ -138,6 +150,7 @@ class Sender:
             for item in _items(lane):
                 batches.append(_to_batch(lane, item))
                 lane.flight.add(item)
+                lane.is_untold = False
                 size += len(item.data)
                 if size >= _REQUEST_BYTES:
                     return ingest_pb2.PushRequest(batches=batches)

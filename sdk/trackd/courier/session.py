@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,9 @@ from trackd.courier.owner import Ending, Owner, describe
 from trackd.lane import Lane
 
 _LOCK_NAME: Final = "courier.lock"
+_UNSURE_NS: Final = 100_000_000
+"""A directory that changed so recently may change again and keep its time: before Linux 6.13 the clock behind it ticks
+every 1 to 10 ms."""
 
 
 class ServedSession:
@@ -59,7 +63,7 @@ class ServedSession:
             return []
         if mtime == self._seen_mtime_ns:
             return []
-        self._seen_mtime_ns = mtime
+        self._seen_mtime_ns = mtime if abs(time.time_ns() - mtime) > _UNSURE_NS else 0
         found = []
         for path in sorted(self.directory.glob("*.head")):
             if path.name in self.unreadable or bytes.fromhex(path.stem) in self.lanes:
