@@ -1,2 +1,2 @@
 """One seed, one history: the real spool, courier, log, delivery and admission code under every fault, checked at each
-step. `python -m sim --help` (with `PYTHONPATH=tests`) replays a seed."""
+step. `scripts/torture-sim --seed N` replays a seed."""

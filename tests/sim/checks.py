@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from trackd_daemon.wal import files, frames
 from trackd_proto import batch as framing
-from trackd_proto import records, segment
+from trackd_proto import records, segment, spool
 from trackd_proto.v1 import ingest_pb2
 
 from .hub import SimHub, Store
-from .processes import Writer, value_of
+from .trainers import Writer, value_of
 
 if TYPE_CHECKING:
+    from .machine import Machine
     from .world import World
 
 
@@ -28,37 +29,48 @@ def _require(holds: bool, name: str, what: str) -> None:
 def check_i2_prefix(hub: SimHub) -> None:
     """Each store holds every seq below its next one, as a record or a declared loss, and none twice."""
     for store in (hub.catalog, hub.series):
-        for writer_id, next_seq in store.next_seq.items():
+        while store.touched:
+            writer_id = store.touched.pop()
+            next_seq = store.next_seq.get(writer_id, 1)
             kept, lost = store.records.get(writer_id, {}), store.losses.get(writer_id, {})
             _require(len(kept) + len(lost) == next_seq - 1, "I2 prefix", f"{len(kept)}+{len(lost)} of {next_seq - 1}")
-            _require(not (kept.keys() & lost.keys()), "I2 prefix", "a record is also declared lost")
+            _require(kept.keys().isdisjoint(lost), "I2 prefix", "a record is also declared lost")
             if next_seq > 1:
                 top = max(max(kept, default=0), max(lost, default=0))
                 _require(top == next_seq - 1, "I2 prefix", f"the last is {top}, next is {next_seq}")
 
 
-def check_i4_levels(world: "World") -> None:
+def check_i4_levels(world: "Machine") -> None:
     """committed and durable are true, and no level is ahead of the one before."""
     for writer in world.writers:
-        marks = writer.lane.watermarks()
-        true_committed = world.hub.position(writer.writer_id).committed - 1
-        true_durable = max(world.durable.get(writer.writer_id, 0), true_committed)
-        _require(marks.committed <= true_committed, "I7 honest commit", f"{marks} but {true_committed}")
-        _require(marks.durable <= true_durable, "I6 honest durable", f"{marks} but {true_durable}")
-        _require(marks.durable <= marks.received, "I4 levels", f"{marks}")
+        words = writer.lane._words
+        received, durable, committed = words[spool.RECEIVED], words[spool.DURABLE], words[spool.COMMITTED]
+        true_committed = world.hub.committed(writer.writer_id)
+        if committed > true_committed:
+            raise Violation(f"I7 honest commit: {committed} but {true_committed}")
+        if durable > max(world.durable.get(writer.writer_id, 0), true_committed):
+            raise Violation(f"I6 honest durable: {durable} but {world.durable.get(writer.writer_id, 0)}")
+        if durable > received:
+            raise Violation(f"I4 levels: {writer.lane.watermarks()}")
 
 
-def check_i5_gc(world: "World", path: Path) -> None:
+def check_i5_gc(world: "Machine", path: Path) -> None:
     """A segment goes only when synced frames in later ones say of each of its records that it is committed (and it is),
     or hold it too (what a failed sync left in doubt was written again)."""
     number = int(path.stem)
     acked: dict[bytes, int] = {}
+    before: dict[bytes, int] = {}
+    """Of writers that were forgotten since: silent for a day, and nothing of them was pending."""
     again: dict[bytes, set[int]] = {}
     for other, content in world.disk.safe_contents():
-        if int(other.stem) > number:
-            for frame in segment.scan_with(lambda at, n, c=content: c[at : at + n], len(content)):  # type: ignore[misc]
-                if isinstance(frame, segment.Frame):
-                    _note_frame(frame, acked, again)
+        if int(other.stem) < number:
+            continue
+        is_later = int(other.stem) > number
+        for frame in segment.scan_with(lambda at, n, c=content: c[at : at + n], len(content)):  # type: ignore[misc]
+            if isinstance(frame, segment.Frame):
+                _note_frame(frame, *((acked, again) if is_later else (before, {})))
+    for writer_id, seq in before.items():
+        acked.setdefault(writer_id, seq)
     with files.SegmentReader(path) as reader:
         for found in reader.frames():
             if isinstance(found, segment.Frame) and found.type in (segment.DATA, segment.LOSS):
@@ -78,41 +90,67 @@ def _note_frame(frame: segment.Frame, acked: dict[bytes, int], again: dict[bytes
 
 
 def _check_gone(
-    world: "World", number: int, batch: ingest_pb2.Batch, acked: dict[bytes, int], again: dict[bytes, set[int]]
+    world: "Machine", number: int, batch: ingest_pb2.Batch, acked: dict[bytes, int], again: dict[bytes, set[int]]
 ) -> None:
     seqs = set(range(batch.first_seq, batch.first_seq + batch.count)) - again.get(batch.writer_id, set())
     if not seqs:
         return
-    last, committed = max(seqs), world.hub.position(batch.writer_id).committed - 1
+    last, committed = max(seqs), world.hub.committed(batch.writer_id)
     _require(last <= committed, "I5 GC", f"segment {number} holds seq {last}, committed is {committed}")
     synced = acked.get(batch.writer_id, 0)
     _require(last <= synced, "I5 GC", f"segment {number} holds seq {last}, synced acks say {synced}")
 
 
-def check_end(world: "World") -> None:
-    """After everything was quiet: I1, I3, I13 and I15."""
-    check_i2_prefix(world.hub)
+def check_passed(world: "World") -> None:
+    """Everything has come to rest, the log's disk may be full: what every spool can read is in the hub."""
     for writer in world.writers:
-        _check_writer(writer, world.hub.catalog, world)
-        _check_writer(writer, world.hub.series, world)
+        if not writer.may_lose and not world.is_restored:
+            published = writer.lane._words[spool.PUBLISHED]
+            committed = world.hub.committed(writer.writer_id)
+            _require(committed >= published, "I1 past a full log", f"{committed} of {published} are in the hub")
+
+
+def check_end(world: "World") -> None:
+    """After everything was quiet: I1, I3 and I13."""
+    for writer in world.writers:
+        for store in (world.hub.catalog, world.hub.series):
+            _check_writer(writer, store, world)
 
 
 def _check_writer(writer: Writer, store: Store, world: "World") -> None:
     kept, lost = store.records.get(writer.writer_id, {}), store.losses.get(writer.writer_id, {})
-    if not writer.may_lose:
-        _require(not lost, "I13 no false alarm", f"{lost} although nothing was lost")
+    _check_kept(kept)
+    _check_declared(writer, lost, world)
+    there = {framing.decode_one(kept[seq])[3]["i"] for seq in writer.promised.values() if seq in kept}
+    missing = {call: seq for call, seq in writer.promised.items() if call not in there}
+    if writer.may_lose:
+        durable = world.promised_durable.get(writer.writer_id, 0)
+        missing = {call: seq for call, seq in missing.items() if seq <= durable}
+    if world.is_restored:  # what a hub lost is asked for again when something follows
+        missing = {call: seq for call, seq in missing.items() if seq > world.hub.committed(writer.writer_id)}
+    _require(not missing, "I1 conservation", f"calls {missing} of {writer.calls} are not in the hub")
+
+
+def _check_kept(kept: dict[int, bytes]) -> None:
     calls = []
     for seq in sorted(kept):
         record = framing.decode_one(kept[seq])
-        if record[0] not in (records.ROW, records.ROW_ORDINAL):
-            continue
-        row = record[3]
-        _require(row["v"] == value_of(row["i"]), "I3 same bytes", f"seq {seq}: {row}")
-        calls.append(row["i"])
+        if record[0] in (records.ROW, records.ROW_ORDINAL):
+            row = record[3]
+            if row["v"] != value_of(row["i"]):
+                raise Violation(f"I3 same bytes: seq {seq}: {row}")
+            calls.append(row["i"])
     _require(all(a < b for a, b in pairwise(calls)), "I3/I4 order", f"{calls}")
-    missing = sorted(writer.promised.keys() - set(calls))
-    if writer.may_lose:
-        durable = world.promised_durable.get(writer.writer_id, 0)
-        missing = [call for call in missing if writer.promised[call] <= durable]
-        _require(all(seq > durable for seq in lost), "I1p durable", f"{lost} up to {durable}")
-    _require(not missing, "I1 conservation", f"calls {missing} of {writer.calls} are not in the hub")
+
+
+def _check_declared(writer: Writer, lost: dict[int, str], world: "World") -> None:
+    """What is declared lost is what found no space, no more and no less; else there is a cause for it."""
+    durable = world.promised_durable.get(writer.writer_id, 0) if writer.may_lose else 1 << 62
+    committed = world.hub.committed(writer.writer_id) if world.is_restored else 0
+    for seq, reason in lost.items():
+        is_full = reason == "full" and (seq in writer.dropped or seq in writer.unsure)
+        is_restored = reason == "restored" and seq <= committed
+        _require(is_full or is_restored or seq > durable, "I13 no false alarm", f"seq {seq} lost: {reason}")
+    undeclared = {seq for seq in writer.dropped if seq not in lost}
+    if not writer.may_lose:
+        _require(not undeclared, "I13 every loss declared", f"{undeclared} found no space")

@@ -1,4 +1,4 @@
-"""A disk that loses power: files are real, and what was never synced may be gone, torn, or back again."""
+"""A disk that loses power or runs full: files are real, and what was never synced may be gone, torn, or back again."""
 
 import errno
 import os
@@ -23,6 +23,7 @@ class _File:
     is_named: bool = False
     """Its name was synced with the directory."""
     is_unlinked: bool = False
+    size: int = 0
 
 
 class SimDisk(files.RealDisk):
@@ -32,36 +33,64 @@ class SimDisk(files.RealDisk):
         self.rng = rng
         self.sync_fails = 0.0
         self.write_fails = 0.0
+        self.capacity: int | None = None
+        """Bytes that all files together may have; None: no limit."""
+        self.reserve: Path | None = None
+        """A file that takes space too, though it is not written through here."""
         self.fired: dict[str, int] = {}
         self.on_unlink: Callable[[Path], None] = lambda _path: None
         self._files: dict[Path, _File] = {}
         self._paths: dict[int, Path] = {}
 
     def open(self, path: Path, flags: int) -> int:
-        """A descriptor."""
+        """A descriptor; none for a new file where not a byte is free."""
+        if flags & os.O_CREAT and self.room() <= 0:
+            self._count("no space for a file")
+            raise OSError(errno.ENOSPC, "injected")
         descriptor = super().open(path, flags)
         self._paths[descriptor] = path
         if flags & os.O_CREAT:
             self._files[path] = _File()
         return descriptor
 
+    def room(self) -> int:
+        """Bytes that are free."""
+        if self.capacity is None:
+            return 1 << 62
+        held = sum(file.size for file in self._files.values() if not file.is_unlinked)
+        if self.reserve is not None and self.reserve.exists():
+            held += self.reserve.stat().st_size
+        return self.capacity - held
+
     def pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
         """May write a part and fail at the next try."""
+        file = self._of(descriptor)
         if self.rng.random() < self.write_fails:
             self._count("write error")
-            part = bytes(data[: self.rng.randrange(len(data))])
-            if part:
-                super().pwrite(descriptor, part, offset)
-                self._of(descriptor).dirty.append((offset, part))
+            self._write_part(descriptor, data[: self.rng.randrange(len(data))], offset)
             raise OSError(errno.EIO, "injected")
+        if self.capacity is not None and (room := self.room() + max(0, file.size - offset)) < len(data):
+            self._count("no space for data")
+            self._write_part(descriptor, data[: max(0, room)], offset)
+            raise OSError(errno.ENOSPC, "injected")
         written = super().pwrite(descriptor, data, offset)
-        self._of(descriptor).dirty.append((offset, bytes(data[:written])))
+        file.dirty.append((offset, bytes(data[:written])))
+        file.size = max(file.size, offset + written)
         return written
+
+    def _write_part(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
+        if data:
+            super().pwrite(descriptor, data, offset)
+            file = self._of(descriptor)
+            file.dirty.append((offset, bytes(data)))
+            file.size = max(file.size, offset + len(data))
 
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut the file."""
         super().truncate(descriptor, size)
-        self._of(descriptor).dirty.append((size, None))
+        file = self._of(descriptor)
+        file.dirty.append((size, None))
+        file.size = size
 
     def sync(self, descriptor: int) -> None:
         """A failed sync drops what was dirty, and the next one will not say so: the pages are clean."""
@@ -108,13 +137,13 @@ class SimDisk(files.RealDisk):
             if file.is_unlinked and (file.safe is None or self.rng.random() < 0.5):
                 continue
             path.write_bytes(_applied(file.safe or b"", self._kept(file.dirty)))
-        for descriptor in list(self._paths):
-            self.close(descriptor)
-        self.forget()
+        self.crash()
+        self._forget()
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """After a restart: everything that is there counts as safe."""
-        self._files = {path: _File(path.read_bytes(), is_named=True) for path in self._files if path.exists()}
+        contents = {path: path.read_bytes() for path in self._files if path.exists()}
+        self._files = {path: _File(data, is_named=True, size=len(data)) for path, data in contents.items()}
 
     def crash(self) -> None:
         """The process is gone; what it wrote is in the page cache. Descriptors are closed."""

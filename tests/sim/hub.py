@@ -1,5 +1,6 @@
 """A hub with two stores that commit one after the other, by the real rules of admission."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ class Store:
     next_seq: dict[bytes, int] = field(default_factory=dict)
     records: dict[bytes, dict[int, bytes]] = field(default_factory=dict)
     losses: dict[bytes, dict[int, str]] = field(default_factory=dict)
+    touched: set[bytes] = field(default_factory=set)
+    """Writers of whom something was stored since somebody looked."""
 
     def apply(self, pieces: Iterable[admission.Piece], choose: str) -> None:
         """One transaction."""
@@ -30,6 +33,7 @@ class Store:
             if not getattr(piece, choose):
                 continue
             batch = piece.batch
+            self.touched.add(batch.writer_id)
             if batch.loss_reason:
                 lost = self.losses.setdefault(batch.writer_id, {})
                 for seq in range(piece.first_seq, piece.next_seq):
@@ -53,6 +57,8 @@ class SimHub:
     def __init__(self) -> None:
         self.catalog = Store()
         self.series = Store()
+        self._known: dict[bytes, int] = {}
+        self._backup: tuple[Store, Store] | None = None
         self.crash_after = ""
         """"catalog" or "series": die after that store's next commit."""
         self._decompressor = Decompressor()
@@ -78,6 +84,27 @@ class SimHub:
         answer = Answer({plan.writer_id: plan.next_seq - 1 for plan in plans})
         answer.gaps = {plan.writer_id: plan.next_seq for plan in plans if plan.is_gap}
         return answer
+
+    def committed(self, writer_id: bytes) -> int:
+        """The highest seq of which it was ever true that everything up to it is in both stores."""
+        now = min(self.catalog.next_seq.get(writer_id, 1), self.series.next_seq.get(writer_id, 1)) - 1
+        known = self._known[writer_id] = max(self._known.get(writer_id, 0), now)
+        return known
+
+    def back_up(self) -> None:
+        """Both stores, at one moment."""
+        self._backup = copy.deepcopy((self.catalog, self.series))
+
+    def restore(self) -> bool:
+        """Go back to the backup; False if there is none."""
+        if self._backup is None:
+            return False
+        for writer_id in self.catalog.next_seq:
+            self.committed(writer_id)
+        self.catalog, self.series = copy.deepcopy(self._backup)
+        self.catalog.touched |= self.catalog.next_seq.keys()
+        self.series.touched |= self.series.next_seq.keys()
+        return True
 
     def _maybe_crash(self, store: str) -> None:
         if self.crash_after == store:

@@ -17,10 +17,14 @@ from unittest import mock
 from trackd import lane as lane_module
 from trackd.courier import delivery as flight_module
 from trackd.courier import lanes as lanes_module
+from trackd.courier import sender as sender_module
+from trackd.courier import session as session_module
 from trackd.courier import tail as tail_module
 from trackd_daemon.ingest import marks as marks_module
 from trackd_daemon.store import admission
 from trackd_daemon.upload import delivery as delivery_module
+from trackd_daemon.upload import outbox as outbox_module
+from trackd_daemon.wal import backlog as backlog_module
 from trackd_daemon.wal import doubt as doubt_module
 from trackd_daemon.wal import files as files_module
 from trackd_daemon.wal import recovery as recovery_module
@@ -39,6 +43,8 @@ class Mutant:
     function: str
     old: str
     new: str
+    seed: int = 0
+    """A history that finds it."""
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -105,4 +111,38 @@ MUTANTS = (
            "self._next = dict(next_seqs)", "self._next = {**dict(next_seqs), **self._next}"),
     Mutant("writer id used again", lane_module, "new_writer_id",
            '(time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)', "bytes(16)"),
+    Mutant("hub accepts gaps", admission, "plan",
+           "if batch.first_seq > expected:", "if False:"),
+    Mutant("a gap is not answered by going back", outbox_module.Outbox, "take",
+           "self.must_rewind = True", "pass"),
+    Mutant("holes are skipped in silence", delivery_module.Delivery, "admit",
+           "Hole(expected, first_seq - expected) if first_seq > expected else None", "None"),
+    Mutant("a checkpoint without received seqs", state_module.LogState, "checkpoint",
+           "Checkpoint(w.writer_id, w.received,", "Checkpoint(w.writer_id, w.acked,"),
+    Mutant("a checkpoint is compared with what is known", state_module.LogState, "load_checkpoint",
+           "before.get(row.writer_id, 0)", "1 << 62 if writer.spans else 0"),
+    Mutant("an interrupt skips a chunk's number", lane_module.Lane, "_roll",
+           "number = chunk.number + 1",
+           "number = self._words[spool.ROLLS]; self._words[spool.ROLLS] = number + 1"),
+    Mutant("no END mark", lane_module.Lane, "_roll",
+           "_pack_frame(chunk, offset, spool.END, 0, 0, 0, 0)", "pass"),
+    Mutant("one loss interval that only grows", lane_module.Lane, "_drop",
+           "if limit != _LOSING:", "if not words[spool.LOSS_FIRST]:"),
+    Mutant("a loss is forgotten when there is space again", lane_module.Lane, "_roll",
+           "if limit == _LOSING:", "if False:"),
+    Mutant("rows without space are not counted", lane_module.Lane, "_drop",
+           "words[spool.LOSS_COUNT] = seq + 2 - words[spool.LOSS_FIRST]", "pass"),
+    Mutant("what was sent on an earlier connection is never freed", lanes_module.SpoolLane, "_skip_to",
+           "self._pass(item)", "pass"),
+    Mutant("nobody asks again", sender_module.Sender, "_ask_again", "lane.is_resumed = False", "pass"),
+    Mutant("a lane's directory is believed at once", session_module.ServedSession, "find_lanes",
+           "mtime if abs(time.time_ns() - mtime) > _UNSURE_NS else 0", "mtime"),
+    Mutant("a failed append forgets its batches", backlog_module.Backlog, "give_back",
+           "self._batches.extendleft(reversed(batches))", "pass"),
+    Mutant("a failed append puts its batches behind", backlog_module.Backlog, "give_back",
+           "self._batches.extendleft(reversed(batches))", "self._batches.extend(batches)"),
+    Mutant("nothing goes past a full log", outbox_module.Outbox, "compose",
+           "outgoing += self._passed_through()", "pass"),
+    Mutant("a full log drops what is not committed", backlog_module.Backlog, "acknowledge",
+           "> self._acks.get(b.writer_id, 0)", "> self._acks.get(b.writer_id, 0) + 3"),
 )  # fmt: skip
