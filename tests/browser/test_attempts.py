@@ -1,4 +1,4 @@
-"""The page of a run tells how often it was begun and how each attempt ended, and draws one of them alone if asked to."""
+"""The page of a run tells how often it was begun and how each attempt ended, and draws one alone if asked to."""
 
 import re
 import time
