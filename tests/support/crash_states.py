@@ -272,7 +272,7 @@ class Workload:
         self.disk = Recorder(random.Random(seed + 1))
         self._wal = wal
         self._next = dict.fromkeys(self.WRITERS, 1)
-        if seed % 3 == 0:
+        if seed % 3 == 1:
             self.disk.sync_fails = self.disk.write_fails = 0.05
 
     @staticmethod

@@ -75,13 +75,17 @@ class Sessions:
         self._open.discard(session)
 
     def join(self, session: Session, writer_id: bytes) -> None:
-        """The stream speaks for this writer: it hears of it from now on, the last notice included."""
+        """The stream speaks for this writer: it hears where it is, and of it from now on, the last notice included.
+
+        Where it is, because that may have changed since the client asked with Resume.
+        """
         if writer_id in session.writers:
             return
         session.writers.add(writer_id)
+        session.changed.add(writer_id)
+        session.wake.set()
         if notice := self._notices.get(writer_id):
             session.notices[writer_id] = notice
-            session.wake.set()
 
     def changed(self, writer_ids: Iterable[bytes]) -> None:
         """Watermarks of these writers have moved."""
