@@ -310,9 +310,9 @@ def _try_lock(descriptor: int) -> bool:
 def _start(where: Instance, environ: Mapping[str, str], timeout_s: float) -> None:
     command = daemon_command(where)
     _turn_over(where.log)
+    log = places.open_log(where.log)
     read_end, write_end = os.pipe()
     try:
-        log = os.open(where.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with subprocess.Popen(
                 [*command, "--ready-fd", str(write_end)],

@@ -80,6 +80,21 @@ def read_private(path: Path, limit: int = 1 << 20) -> bytes:
         os.close(descriptor)
 
 
+def open_log(path: Path) -> int:
+    """A log that only this user can read, for appending; created if there is none. Raises UnsafePlaceError."""
+    # O_NONBLOCK: a planted FIFO that nobody reads must not hang us.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, _PRIVATE_FILE)
+    except OSError as error:
+        raise UnsafePlaceError(f"cannot open {path} ({error.strerror}): remove it and start again") from error
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
+    raise UnsafePlaceError(f"{path} is not a plain file of its own: remove it and start again")
+
+
 def write_private(path: Path, data: bytes, *, is_durable: bool = True) -> None:
     """Replace `path` by a file with `data` that only this user can read, in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -18,6 +18,7 @@ from typing import Final
 
 from trackd_proto import layout, spool
 from trackd_proto.compress import Compressor
+from trackd_proto.local import places
 
 from trackd.courier.lanes import SpoolLane
 from trackd.courier.offline import OfflineFile
@@ -179,8 +180,8 @@ def main(arguments: list[str]) -> None:
     session = ServedSession.claim(directory)
     if session is None:
         return  # another courier was faster
-    log = os.open(where.directory / "courier.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.dup2(log, 2)
+    with contextlib.suppress(OSError):  # something else has that name: the records go first, without a log
+        os.dup2(places.open_log(where.directory / "courier.log"), 2)
     gc.freeze()
     while session is not None:
         try:
