@@ -20,6 +20,10 @@ _FAST_S: Final = 5.0
 """Chunks that are filled in less time are followed by larger ones."""
 
 
+_FINISH_S: Final = 2.0
+"""Longer than finish() lasts in the ordinary case."""
+
+
 class UnreadableHeadError(ValueError):
     """A head that is damaged or of a newer format."""
 
@@ -45,6 +49,7 @@ class SpoolLane:
         self._is_drained = False
         self._trimmed: Item | None = None
         self._freed_chunk = 0
+        self._closed_at = 0.0
         self._counted = self.word(spool.DURABLE)
         """Losses up to this seq are in the word LOST."""
         self._prepared = 0
@@ -84,8 +89,20 @@ class SpoolLane:
             return None
         is_closed, is_dead = self.is_closed(), self.owner.is_dead()
         item = self.tail.read(BATCH_BYTES, is_dead and not is_closed)
+        if item is None and is_closed and self._has_open_loss(is_dead):
+            item = self.tail.read(BATCH_BYTES, is_dead=True)
         self._is_drained = item is None and (is_closed or is_dead)
         return item
+
+    def _has_open_loss(self, is_dead: bool) -> bool:
+        """Whether the writer ended while records were being lost, so that it is for us to declare them.
+
+        finish() tries for a moment, in case that there is space again.
+        """
+        if not self.word(spool.LOSS_COUNT):
+            return False
+        self._closed_at = self._closed_at or time.monotonic()
+        return is_dead or time.monotonic() - self._closed_at > _FINISH_S
 
     def advance(self, received: int, durable: int, committed: int) -> None:
         """Watermarks of the next hop: write them back, free chunks, keep one prepared ahead."""

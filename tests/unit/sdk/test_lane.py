@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from trackd.courier.lanes import SpoolLane
 from trackd.lane import Lane
 from trackd.spool import make_chunk
 from trackd_proto import batch, limits, records, spool
@@ -199,6 +200,29 @@ def test_a_chunk_larger_than_the_quota_is_no_end(tmp_path: Path) -> None:
     assert (tmp_path / spool.chunk_name(lane.writer_id.hex(), 2)).exists()
     lane.row({"i": 2})
     assert lane.watermarks().assigned - lane._words[spool.PUBLISHED] == 0, "written, not dropped"
+
+
+def test_what_is_being_lost_when_a_run_ends_is_declared_by_the_courier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = make_lane(tmp_path, quota=spool.CHUNK_SIZES[0])
+    while not lane.watermarks().lost:
+        lane.row({"text": "q" * 100_000})
+    lane.append(records.EXIT, {"state": "finished"})
+    marks = lane.watermarks()
+    lane.close()
+    seen = SpoolLane(tmp_path / f"{lane.writer_id.hex()}.head")
+    items = [item for _ in range(20) if (item := seen.next_item())]
+    assert not any(item.reason for item in items), "the process may still find space for it"
+    monkeypatch.setattr("trackd.courier.lanes._FINISH_S", -1.0)
+    (declared,) = (item for _ in range(20) if (item := seen.next_item()))
+    assert (declared.reason, declared.count) == ("full", marks.lost)
+    assert declared.next_seq - 1 == marks.assigned
+    for item in (*items, declared):
+        seen.flight.add(item)
+    seen.advance(marks.assigned, marks.assigned, 0)
+    assert seen.next_item() is None
+    assert seen.is_sent()
 
 
 def test_waiting_declares_a_loss_when_there_is_space_again_though_no_row_follows(tmp_path: Path) -> None:
