@@ -229,3 +229,15 @@ def test_a_posix_locale_does_not_break_the_charts(
     assert ink(chart(page, "loss")).columns > 50
     watch_of[context].expected.append("401")
     watch_of[context].check({hub.url})
+
+
+def test_lost_records_are_said_plainly_with_their_reason(page: Page, hub: SeedHub) -> None:
+    run = hub.run("losses", "lossy")
+    run.log((step, {"loss": 1 / (step + 1)}) for step in range(10))
+    run.lose(1234, "full")
+    run.log((step, {"loss": 1 / (step + 1)}) for step in range(10, 20))
+    page.goto(f"{hub.url}/p/losses/r/lossy")
+    notice = page.locator("p.loss")
+    expect(notice).to_contain_text("1,234 records lost: there was no space to keep them.")
+    notice.get_by_role("button", name="Which").click()
+    expect(page.get_by_role("table", name="Writers")).to_contain_text("1,234 from 13 (full)")

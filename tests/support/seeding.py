@@ -76,6 +76,13 @@ class SeedRun:
         """System metrics, `every_s` apart."""
         self._commit([(records.SYSTEM, 0, row) for row in rows], every_s)
 
+    def lose(self, count: int, reason: str) -> None:
+        """So many records that are declared lost."""
+        lost = Batch(self._writer, self.project, self.run_id, self._seq, count, b"", reason)
+        (outcome,) = self._store.ingest([lost])
+        self._seq += count
+        assert outcome.next_seq == self._seq, outcome
+
     def finish(self, state: str = "finished", exit_code: int = 0, cause: str | None = None) -> None:
         """The end of the run."""
         self._commit([(records.EXIT, 0, {"state": state, "exit_code": exit_code, "cause": cause})])

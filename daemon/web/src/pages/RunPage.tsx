@@ -5,6 +5,7 @@ import { useEffect, useMemo } from "preact/hooks";
 import { Attempts } from "../components/Attempts";
 import { ChartsPane } from "../components/ChartsPane";
 import { KeyValues } from "../components/KeyValues";
+import { LossNotice } from "../components/LossNotice";
 import { RunHeader } from "../components/RunHeader";
 import { Tabs } from "../components/Tabs";
 import { TopBar } from "../components/TopBar";
@@ -49,6 +50,7 @@ export function RunPage({ project, runId }: { project: string; runId: string }):
         {run !== null && (
           <>
             <RunHeader run={run} onEdit={(changes) => state.edit(changes)} />
+            <LossNotice run={run} />
             <Attempts run={run} shown={state.attempt.value} onShow={(number) => setQuery({ attempt: number === null ? "" : String(number) })} />
             <Tabs label="Run" tabs={TABS} current={tab} onSelect={(id) => setQuery({ tab: id === "charts" ? "" : id })} />
             <div role="tabpanel" aria-label={TABS.find(([id]) => id === tab)?.[1]}>
