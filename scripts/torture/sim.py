@@ -40,8 +40,8 @@ def main() -> int:
         return judge.again(options.seed, options.mutant)
     os.nice(19)
     with get_context("spawn").Pool(options.jobs) as pool:
-        mutants(pool)
         histories(pool, options.first, options.histories)
+        mutants(pool)
     table.leave()
     return 0
 

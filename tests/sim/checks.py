@@ -1,9 +1,11 @@
 """The invariants of the promise (docs/reliability.md), each by its name."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trackd_daemon.upload.delivery import Hole
 from trackd_daemon.wal import files, frames
 from trackd_proto import batch as framing
 from trackd_proto import records, segment, spool
@@ -99,6 +101,19 @@ def _check_gone(
     _require(last <= committed, "I5 GC", f"segment {number} holds seq {last}, committed is {committed}")
     synced = acked.get(batch.writer_id, 0)
     _require(last <= synced, "I5 GC", f"segment {number} holds seq {last}, synced acks say {synced}")
+
+
+def check_retained(directory: Path, segments: Iterable[int], writer_id: bytes, hole: Hole) -> None:
+    """What is declared lost on the way to the hub is nowhere in the log."""
+    wanted = set(range(hole.first_seq, hole.first_seq + hole.records))
+    for number in segments:
+        with files.SegmentReader(files.path_of(directory, number)) as reader:
+            for found in reader.frames():
+                if isinstance(found, segment.Frame) and found.type == segment.DATA:
+                    batch = ingest_pb2.Batch.FromString(found.payload)
+                    held = range(batch.first_seq, batch.first_seq + batch.count)
+                    if batch.writer_id == writer_id and not wanted.isdisjoint(held):
+                        raise Violation(f"I14 retained: {hole} is declared lost, segment {number} holds {held}")
 
 
 def check_passed(world: "World") -> None:

@@ -12,6 +12,7 @@ from trackd.courier.sender import Sender
 from trackd.courier.session import ServedSession
 from trackd_daemon.ingest import access, agent, marks
 from trackd_daemon.ingest.sessions import Session, Sessions
+from trackd_daemon.upload.delivery import Hole
 from trackd_daemon.upload.outbox import Outbox
 from trackd_daemon.wal import reader, recovery
 from trackd_daemon.wal.backlog import Backlog
@@ -21,6 +22,7 @@ from trackd_daemon.wal.writer import LogWriter
 from trackd_proto import spool, version
 from trackd_proto.v1 import ingest_pb2
 
+from . import checks
 from .clock import CLOCK
 from .disk import SimDisk
 from .trainers import SimOwner
@@ -45,6 +47,7 @@ class Agent:
         greeter = access.Greeter(b"c" * 32, 1, ingest_pb2.ACK_DURABLE)
         self.ingest = agent.AgentIngest(greeter, self.ledger, self, self.sessions)
         self.outbox = Outbox(ROUTE, self.ledger, lambda: self.ingest.waiting(ROUTE) if self.log.full_reason else ())
+        self._loss, self.outbox._loss = self.outbox._loss, self._checked_loss  # type: ignore[method-assign]
         self.source = reader.RouteReader(directory, ROUTE, lambda: self.log.segments)
         self._backlog = Backlog()
         self._durable = durable
@@ -112,6 +115,10 @@ class Agent:
         owed = self.outbox.owed()
         batches, at_end = self.source.read(self.durable_end, 2000)
         return self.outbox.compose(batches, owed, at_end=at_end)
+
+    def _checked_loss(self, writer_id: bytes, hole: Hole) -> ingest_pb2.Batch:
+        checks.check_retained(self.log.directory, self.log.segments, writer_id, hole)
+        return self._loss(writer_id, hole)
 
     def stop(self) -> None:
         """SIGKILL."""

@@ -74,8 +74,8 @@ class World(Machine):
             actions.append((self.lose_power, 1))
         if self.rng.random() < 0.3:
             actions += [(self.fill_disk, 4), (self.free_disk, 6)]
-        if self.rng.random() < 0.2:
-            actions += [(self.hub.back_up, 2), (self.restore_hub, 1)]
+        if self.rng.random() < 0.25:
+            actions += [(self.hub.back_up, 3), (self.restore_hub, 3)]
         if self.rng.random() < 0.3:
             actions.append((self.jump_clock, 2))
         return actions
