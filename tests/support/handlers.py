@@ -109,7 +109,7 @@ def hub() -> Iterator[Path]:
     try:
         with serving(home):
             where = places.instance(home)
-            wait_for(lambda: instance.is_listening(where), "the daemon")
+            wait_for(lambda: instance.is_listening(where), "the daemon", 120)
             yield home
     finally:
         processes.stop_home(home)

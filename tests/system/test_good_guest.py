@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import processes
 
 CHILDREN = """
 import json, os, signal, sys
@@ -47,6 +48,26 @@ def test_wait_and_sigchld_see_only_the_users_own_children(trackd_home: Path, tmp
     )
     facts = json.loads(done.stdout)
     assert facts == {"seen": 1, "waited": "ChildProcessError", "own_child": 7, "unblocked": True}
+
+
+PIPELINE = """
+import trackd
+run = trackd.init(project="pipe")
+for i in range(100):
+    run.log({"x": i})
+run.finish()
+print("trained")
+"""
+
+
+def test_a_pipeline_ends_with_the_trainer(trackd_home: Path, tmp_path: Path) -> None:
+    """`python train.py 2>&1 | tee log`: courier and daemon live on and hold neither end of the pipe."""
+    (tmp_path / "train.py").write_text(PIPELINE)
+    command = f"{sys.executable} train.py 2>&1 | tee log"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.endswith("trained\n")
+    left = [process for process in processes.of_home(trackd_home) if processes.is_ours(process)]
+    assert left, "nothing was left that could have held it open"
 
 
 def can_unshare() -> bool:
