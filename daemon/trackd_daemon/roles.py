@@ -431,7 +431,7 @@ class Daemon:
 
     async def _watch(self) -> None:
         """Keep the daemon findable; leave if the directory has been taken away, or if nobody needs us any more."""
-        attempt = 0
+        attempt, warned = 0, False
         for ticks in itertools.count():
             await asyncio.sleep(_WATCH_S)
             assert self._ownership is not None and self._published is not None
@@ -445,6 +445,9 @@ class Daemon:
                 await self._listen(attempt)
             if self._hub is not None and ticks % _STATS_TICKS == 0:
                 self._store_bytes = (await asyncio.to_thread(self._hub.store.stats))["store_bytes"]
+            if (text := self._quota_warning()) and not warned:
+                _logger.warning("%s", text)
+            warned = bool(text)
             if self._is_idle():
                 _logger.info("nobody has needed this daemon for %s s: leaving", self.options.settings.idle_exit_s)
                 self._request_stop(1.0)
@@ -491,10 +494,16 @@ class Daemon:
         return ticket, self._hub.http.url, seconds
 
     def _problems(self) -> list[str]:
-        problems = [self._full_reason] if self._full_reason else []
+        problems = [self._full_reason or self._quota_warning()]
+        problems = [text for text in problems if text]
         if self._hub is not None and self._hub.committer.problem:
             problems.append(f"the store cannot take records: {self._hub.committer.problem}")
         return problems
+
+    def _quota_warning(self) -> str:
+        if self._wal is None:
+            return ""
+        return quota.Quota(self._wal.quota_bytes).warning(self._wal.size_bytes, 0)
 
     def _all_warnings(self) -> list[str]:
         count = self._parked.count()

@@ -108,6 +108,7 @@ class Lane:
         "_chunks",
         "_closed",
         "_directory",
+        "_dropped",
         "_full_until",
         "_head",
         "_is_making_nested",
@@ -155,6 +156,7 @@ class Lane:
         self.refused = 0
         self._shapes: dict[tuple[Any, ...], _Shape] = {}
         self._latest_flat: dict[str, Any] = {}
+        self._dropped = 0
         self._full_until = 0.0
         self._rolled = time.monotonic()
         self._chunk_size = 0
@@ -265,7 +267,8 @@ class Lane:
             words[spool.RECEIVED],
             words[spool.DURABLE],
             words[spool.COMMITTED],
-            words[spool.LOST] + (words[spool.LOSS_COUNT] if self._state[1] == _LOSING else 0),
+            # Of what is on its way the courier does not know yet.
+            max(words[spool.LOST], self._dropped) + (words[spool.LOSS_COUNT] if self._state[1] == _LOSING else 0),
         )
 
     def links(self) -> spool.Links | None:
@@ -467,6 +470,7 @@ class Lane:
         _pack_frame(chunk, offset, spool.END, 0, 0, 0, 0)
         self._state = (following, _ENDED if self._closed else room, begin, seq, x, crc, kind)
         self._words[_PUBLISHED] = seq
+        self._dropped += self._words[spool.LOSS_COUNT]
         self._words[spool.LOSS_COUNT] = 0
         self._note_roll(following)
         return True

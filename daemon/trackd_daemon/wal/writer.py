@@ -204,11 +204,12 @@ class LogWriter:
             self._checked_disk_s = now
             status = os.statvfs(self.directory)
             free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
+            inodes = status.f_favail if status.f_files else 1 << 62
         else:
-            free, total = 1 << 62, 1 << 62
+            free, total, inodes = 1 << 62, 1 << 62, 1 << 62
             if not self._quota.quota_bytes:
                 return False
-        self.full_reason = self._quota.reason_full(self._state.bytes, free, total)
+        self.full_reason = self._quota.reason_full(self._state.bytes, free, total, inodes)
         return bool(self.full_reason)
 
     def write(self, batches: Sequence[ingest_pb2.Batch], acks: Mapping[bytes, int]) -> None:
