@@ -43,8 +43,6 @@ class Mutant:
     function: str
     old: str
     new: str
-    seed: int = 0
-    """A history that finds it."""
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
