@@ -131,7 +131,7 @@ class Site:
     def start_agent(self, **environ: str) -> None:
         """The agent in the foreground, so that it can have an environment of its own."""
         self._serve(self.home, "--role", "agent", **environ)
-        serving.wait_for(lambda: serving.ready(places.instance(self.home)), "the agent listens", 60)
+        serving.wait_for(lambda: serving.ready(places.instance(self.home)), "the agent listens", 300)
 
     def _serve(self, home: Path, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
         command = "from trackd_daemon.cli import main; main()"
