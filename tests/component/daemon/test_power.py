@@ -22,8 +22,6 @@ def fast_place() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-# Seed 3: the daemon is killed with records of one writer in several unsynced sectors, started again, and the power
-# fails after it has sealed the segment into which it had copied them; the one it had removed comes back with a hole.
 @pytest.mark.parametrize("seed", [1, 3])
 def test_in_every_state_that_a_disk_may_be_in(seed: int, fast_place: Path) -> None:
     tally = crash_states.simulated(fast_place, 250, seed, samples=4)
