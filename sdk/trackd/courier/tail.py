@@ -146,8 +146,8 @@ class Tail:
             self.position = after
             return Item(here.next_seq, seq - here.next_seq, b"", "damaged", here, after)
         open_first, open_count = self._word(spool.LOSS_FIRST), self._word(spool.LOSS_COUNT)
-        if open_count and open_first == here.next_seq:
-            return self._declare(here, open_count, "full")
+        if open_first <= here.next_seq < open_first + open_count:  # the next hop may have the begin of it already
+            return self._declare(here, open_first + open_count - here.next_seq, "full")
         if open_count and open_first > here.next_seq:
             return self._declare(here, open_first - here.next_seq, "damaged")
         if last >= here.next_seq:
