@@ -517,6 +517,8 @@ class Lane:
             return
         words = self._words
         if limit != _LOSING:
+            # An interrupted call may have left its whole frame here, under the seq that is lost now.
+            _pack_frame(chunk, offset, spool.END, 0, 0, 0, 0)
             words[spool.LOSS_FIRST] = seq + 1
         words[spool.LOSS_COUNT] = seq + 2 - words[spool.LOSS_FIRST]
         # No room from now on, for small records either: the next one must first declare this loss, in a new chunk.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from trackd.courier.lanes import SpoolLane
+from trackd.courier.lanes import SpoolLane
 from trackd.lane import Lane
 from trackd.spool import make_chunk
 from trackd_proto import batch, limits, records, spool
@@ -223,6 +224,23 @@ def test_what_is_being_lost_when_a_run_ends_is_declared_by_the_courier(
     seen.advance(marks.assigned, marks.assigned, 0)
     assert seen.next_item() is None
     assert seen.is_sent()
+
+
+def test_what_an_interrupted_call_left_is_never_taken_for_the_row_that_was_dropped_in_its_place(
+    lane: Lane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane.row({"i": 0, "text": "q" * 600_000})
+    before = lane._state
+    lane.row({"i": 1})
+    lane._state = before  # an interrupt came when the frame was whole and the state not yet stored
+    lane._words[spool.PUBLISHED] = before[3]
+    monkeypatch.setattr(Lane, "_roll", lambda self: False)
+    lane.row({"i": 2, "text": "q" * 600_000})
+    assert lane.watermarks().lost == 1
+    reader = SpoolLane(tmp_path / f"{lane.writer_id.hex()}.head")
+    items = list(iter(lambda: reader.tail.read(1 << 20, True), None))
+    reader.close()
+    assert [(item.first_seq, item.count, item.reason) for item in items] == [(1, 2, ""), (3, 1, "full")]
 
 
 def test_waiting_declares_a_loss_when_there_is_space_again_though_no_row_follows(tmp_path: Path) -> None:
