@@ -111,3 +111,24 @@ def test_an_empty_directory_is_a_mistake(trackd_home: Path, tmp_path: Path) -> N
     done = subprocess.run([*CLI, "flush", str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert str(tmp_path) in done.stderr
+
+
+def test_the_log_of_an_agent_is_no_offline_run(where: Instance, tmp_path: Path) -> None:
+    """Of another machine's home, say. Taken for one writer's file, the records of the others were declared lost."""
+    home = tmp_path / "home"
+    write_offline(home / "trackd-runs" / "run", Writer("kept"), 60)
+    log = home / "host" / "wal" / "0000000000000001.wal"
+    one, two = Writer("one"), Writer("two")
+    first, second = (write_offline(tmp_path / "frames", writer, 100).read_bytes() for writer in (one, two))
+    frames = [segment.encode_header(one.writer_id, 1, 1, time.time_ns())]
+    found = [frame for data in (first, second) for frame in segment.scan(data) if isinstance(frame, segment.Frame)]
+    for lsn, frame in enumerate(found, 1):
+        frames.append(segment.encode_frame(frame.type, lsn, frame.payload, segment.salt_of(one.writer_id, 1)))
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"".join(frames))
+    code, said = flush(str(home))
+    assert (code, said["records"], said["problems"]) == (0, 60, [])
+    done = subprocess.run([*CLI, "flush", str(log)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "several writers" in done.stderr and str(log) in done.stderr
+    client = HubClient.of_settings(Settings(home=str(where.home)))
+    assert [run["run_id"] for run in client.get("/projects/p/runs")["runs"]] == ["kept"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ _WINDOW_RECORDS: Final = 500_000
 _STALLED_S: Final = 30.0
 _EMBEDDED: Final = "embedded"
 _ADOPT_S: Final = 60.0
+_WRITER: Final = re.compile("[0-9a-f]{32}")
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +59,10 @@ def flush(
     """
     settings = hub.load_settings()
     where = places.instance(settings.home_path())
-    streams = [Stream(path) for directory in directories or [] for path in offline_files(directory)]
+    try:
+        streams = [Stream(path) for directory in directories or [] for path in offline_files(directory)]
+    except (OSError, ValueError) as error:
+        hub.fail(str(error))
     if directories and not streams and not everything:
         hub.fail(f"no offline data (*.wal) under {', '.join(map(str, directories))}")
     deadline = None if wait_s is None else time.monotonic() + wait_s
@@ -91,7 +96,10 @@ class Report:
 
 
 class Stream:
-    """One offline file: the records of one writer."""
+    """One offline file: the records of one writer.
+
+    Raises ValueError if it holds another's too: taken for one writer's, their records would be declared lost.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -105,6 +113,8 @@ class Stream:
             for found in segment.scan_with(read, size):
                 if batch := _batch_of(found):
                     self.writer_id = self.writer_id or batch.writer_id
+                    if batch.writer_id != self.writer_id:
+                        raise ValueError(f"{path} is no offline run: it holds records of several writers")
                     if batch.first_seq == 1 and not batch.loss_reason:
                         self.start = wishes.start_of(batch)
                     self.last_seq = max(self.last_seq, batch.first_seq + batch.count - 1)
@@ -138,8 +148,13 @@ class Stream:
 
 
 def offline_files(directory: Path) -> list[Path]:
-    """The offline files of a run's directory or of a directory of runs, or the file itself."""
-    return [directory] if directory.is_file() else sorted(directory.rglob("*.wal"))
+    """The offline files of a run's directory or of a directory of runs, or the file itself.
+
+    They are named after their writers. Under a home there are others: an agent's log, DuckDB's.
+    """
+    if directory.is_file():
+        return [directory]
+    return sorted(path for path in directory.rglob("*.wal") if _WRITER.fullmatch(path.stem))
 
 
 def adopt(where: Instance) -> str:
