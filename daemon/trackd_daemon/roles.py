@@ -33,7 +33,7 @@ from trackd_daemon.lifecycle import endpoint, ownership, process
 from trackd_daemon.upload.hop import Hop
 from trackd_daemon.upload.local import LocalHub, NoHub
 from trackd_daemon.upload.remote import RemoteHub
-from trackd_daemon.upload.route import Route
+from trackd_daemon.upload.route import LONGEST_RETRY_S, Route
 from trackd_daemon.wal import files, log, parked, quota, reader, recovery
 from trackd_daemon.wal.state import Position
 from trackd_daemon.wal.writer import SEGMENT_BYTES, Progress
@@ -52,7 +52,6 @@ _WATCH_S: Final = 2.0
 _STATS_TICKS: Final = 10
 _EMBEDDED_RETRY_S: Final = 3.0
 """Our own store, asked again after a full disk: that costs nobody anything, and space may have returned."""
-_UPSTREAM_RETRY_S: Final = 60.0
 _DRAIN_STORE_S: Final = 3.0
 _DRAIN_UPSTREAM_S: Final = 8.0
 """A stopped container is killed after 10 s."""
@@ -242,7 +241,7 @@ class Daemon:
                 overflow=lambda: self._ingest.waiting(name) if self._full_reason else (),
                 on_rejected=self._park,
                 on_pardoned=lambda batch: self._parked.drop(batch.writer_id, batch.first_seq),
-                longest_retry_s=_EMBEDDED_RETRY_S if name == EMBEDDED else _UPSTREAM_RETRY_S,
+                longest_retry_s=_EMBEDDED_RETRY_S if name == EMBEDDED else LONGEST_RETRY_S,
             )
             self._routes[name] = route
             route.durable(self._durable_end)

@@ -21,7 +21,11 @@ from trackd_daemon.wal.state import Position
 _REQUEST_BYTES: Final = 2 * MIB
 _FIRST_RETRY_S: Final = 1.0
 """A hub that is down hears of each of its agents once a second at most."""
-_LAST_RETRY_S: Final = 60.0
+LONGEST_RETRY_S: Final = 8.0
+"""A hub that is back gets the backlog within 10 s; jitter spreads a thousand agents to 220 small requests a second."""
+_PAUSED_RETRY_S: Final = 60.0
+"""A hub that refuses, or a bug of ours: time alone hardly helps."""
+_MOST_DOUBLINGS: Final = 10
 _HUNT_S: Final = 0.05
 """Between two requests of a hop that is well and rejects a record: its neighbours are waiting."""
 _logger = logging.getLogger("trackd")
@@ -39,7 +43,7 @@ class Route:
         on_committed: Callable[[Mapping[bytes, int]], None],
         on_notice: Callable[[ingest_pb2.Notice], None],
         overflow: Callable[[], Sequence[ingest_pb2.Batch]] = tuple,
-        longest_retry_s: float = _LAST_RETRY_S,
+        longest_retry_s: float = LONGEST_RETRY_S,
         on_rejected: Callable[[ingest_pb2.Batch, str], None] = lambda _batch, _reason: None,
         on_pardoned: Callable[[ingest_pb2.Batch], None] = lambda _batch: None,
     ) -> None:
@@ -133,7 +137,7 @@ class Route:
                 _logger.exception("route %s: unexpected", self.name)
                 self.state, self.reason = "retrying", f"{type(error).__name__}: {error}"
                 await self._hop.close()
-                await self._sleep(_LAST_RETRY_S)
+                await self._sleep(_PAUSED_RETRY_S)
 
     async def _connect(self) -> None:
         expected = await self._hop.open(self._outbox.waiting())
@@ -185,7 +189,8 @@ class Route:
         self.state, self.reason = "paused" if isinstance(error, HopRefusedError) else "retrying", str(error)
         _logger.warning("route %s: %s", self.name, error)
         self._failures += 1
-        longest = max(_FIRST_RETRY_S, min(self._longest_retry_s, _FIRST_RETRY_S * 2**self._failures))
+        doublings = min(self._failures, _MOST_DOUBLINGS)  # a float takes no more than a thousand
+        longest = max(_FIRST_RETRY_S, min(_longest_s(error, self._longest_retry_s), _FIRST_RETRY_S * 2**doublings))
         await self._sleep(max(random.uniform(_FIRST_RETRY_S, longest), _asked_s(error)))  # noqa: S311 - jitter
 
     def _note_failure(self, retry: tenacity.RetryCallState) -> None:
@@ -253,12 +258,18 @@ class _Wait(tenacity.wait.wait_base):
     """Full jitter, or longer if the hop asked for it."""
 
     def __init__(self, longest_s: float) -> None:
-        self._jitter = tenacity.wait_random_exponential(_FIRST_RETRY_S, longest_s, min=_FIRST_RETRY_S)
+        self._longest_s = longest_s
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         """Seconds."""
         error = retry_state.outcome.exception() if retry_state.outcome is not None else None
-        return max(self._jitter(retry_state), _asked_s(error))
+        longest_s = _longest_s(error, self._longest_s)
+        jitter = tenacity.wait_random_exponential(_FIRST_RETRY_S, longest_s, min=_FIRST_RETRY_S)
+        return max(jitter(retry_state), _asked_s(error))
+
+
+def _longest_s(error: BaseException | None, longest_s: float) -> float:
+    return max(longest_s, _PAUSED_RETRY_S) if isinstance(error, HopRefusedError) else longest_s
 
 
 def _asked_s(error: BaseException | None) -> float:

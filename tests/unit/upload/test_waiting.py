@@ -3,11 +3,11 @@
 from itertools import pairwise
 
 import tenacity
-from trackd_daemon.upload.hop import HopUnreachableError
-from trackd_daemon.upload.route import _Wait
+from trackd_daemon.ingest.marks import Ledger
+from trackd_daemon.upload.hop import HopRefusedError, HopUnreachableError
+from trackd_daemon.upload.route import LONGEST_RETRY_S, Route, _Wait
 
 OUTAGE_S = 72 * 3600
-LONGEST_S = 60.0
 
 
 async def test_an_outage_of_three_days_is_waited_for_with_at_most_one_request_a_second() -> None:
@@ -18,7 +18,7 @@ async def test_an_outage_of_three_days_is_waited_for_with_at_most_one_request_a_
         now_s += seconds
 
     retrying = tenacity.AsyncRetrying(
-        wait=_Wait(LONGEST_S), retry=tenacity.retry_if_exception_type(HopUnreachableError), sleep=sleep
+        wait=_Wait(LONGEST_RETRY_S), retry=tenacity.retry_if_exception_type(HopUnreachableError), sleep=sleep
     )
     async for attempt in retrying:
         with attempt:
@@ -27,8 +27,36 @@ async def test_an_outage_of_three_days_is_waited_for_with_at_most_one_request_a_
                 raise HopUnreachableError("down")
     gaps = [after - before for before, after in pairwise(attempts)]
     assert min(gaps) >= 1.0
-    assert max(gaps) <= LONGEST_S, "and it is found again within a minute"
-    assert OUTAGE_S / LONGEST_S <= len(attempts) < OUTAGE_S / 10
+    assert max(gaps) <= LONGEST_RETRY_S <= 9, "and it is found again in time to drain within 10 s"
+    assert OUTAGE_S / LONGEST_RETRY_S <= len(attempts) < OUTAGE_S / 3
+
+
+async def test_a_hop_that_refuses_is_left_alone_for_up_to_a_minute() -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async for attempt in tenacity.AsyncRetrying(wait=_Wait(LONGEST_RETRY_S), sleep=sleep):
+        with attempt:
+            if len(waits) < 60:
+                raise HopRefusedError("no")
+    assert min(waits) >= 1.0
+    assert LONGEST_RETRY_S < max(waits) <= 60.0
+
+
+async def test_connections_that_break_two_thousand_times_in_a_row_are_waited_for_as_ever() -> None:
+    """The exponent of the back-off grows with each of them, and a float does not take 2 ** 1024."""
+    waits: list[float] = []
+
+    class Breaking(Route):
+        async def _sleep(self, seconds: float) -> None:
+            waits.append(seconds)
+
+    route = Breaking("r", None, None, Ledger(), lambda _: None, lambda _: None)  # type: ignore[arg-type]
+    for _ in range(2000):
+        await route._back_off(HopUnreachableError("broken"))
+    assert max(waits) <= LONGEST_RETRY_S
 
 
 async def test_a_hop_that_asks_for_more_time_gets_it() -> None:
@@ -39,7 +67,7 @@ async def test_a_hop_that_asks_for_more_time_gets_it() -> None:
 
     error = HopUnreachableError("full")
     error.retry_after_s = 120.0
-    async for attempt in tenacity.AsyncRetrying(wait=_Wait(LONGEST_S), sleep=sleep):
+    async for attempt in tenacity.AsyncRetrying(wait=_Wait(LONGEST_RETRY_S), sleep=sleep):
         with attempt:
             if not waits:
                 raise error
