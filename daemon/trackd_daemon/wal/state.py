@@ -33,6 +33,8 @@ class WriterLog:
     acked: int = 0
     """Highest seq committed upstream, as said by a frame that is synced."""
     active_us: int = 0
+    newest: int = 0
+    """The last segment that holds records of it, committed or not."""
     spans: list[tuple[int, int]] = field(default_factory=list)
     """(segment_no, last seq in it), ascending, of segments that hold records not acked yet."""
 
@@ -71,6 +73,7 @@ class LogState:
 
         Then the segment is needed all the same: of two copies, one may have been left in doubt by a failed sync.
         """
+        writer.newest = max(writer.newest, segment_no)
         if last_seq > writer.acked:
             writer.note(segment_no, last_seq)
         if last_seq <= writer.received:
@@ -111,19 +114,25 @@ class LogState:
             writer = self.writer(row.writer_id, row.route, row.project, row.run_id)
             writer.active_us = max(writer.active_us, row.active_us)
             writer.received = max(writer.received, row.received)
-            if previous_segment is not None and row.received > max(before.get(row.writer_id, 0), writer.acked):
-                writer.note(previous_segment, row.received)
+            if previous_segment is not None and row.received > before.get(row.writer_id, 0):
+                writer.newest = max(writer.newest, previous_segment)
+                if row.received > writer.acked:
+                    writer.note(previous_segment, row.received)
             if row.acked > writer.acked:
                 writer.acked = row.acked
                 writer.trim()
 
     def checkpoint(self, now_us: int) -> list[Checkpoint]:
-        """The writers a new segment must speak of. Forgets those that are committed and silent for a day."""
-        oldest_us = now_us - _FORGET_US
+        """The writers a new segment must speak of.
+
+        Forgets those that are committed, silent for a day, and in no segment any more: as long as one could not be
+        removed, something must say that what is in it is committed.
+        """
+        oldest_us, oldest = now_us - _FORGET_US, min(self.segments, default=1 << 62)
         silent = [
             w.writer_id
             for w in self.writers.values()
-            if w.acked >= w.received and not w.spans and w.active_us < oldest_us
+            if w.acked >= w.received and w.newest < oldest and w.active_us < oldest_us
         ]
         for writer_id in silent:
             del self.writers[writer_id]

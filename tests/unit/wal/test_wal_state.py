@@ -32,3 +32,16 @@ def test_a_segment_without_news_of_a_writer_is_not_needed() -> None:
     assert state.needed() == {1}
     state.load_checkpoint(checkpoint(received=5, acked=5), previous_segment=2)
     assert state.needed() == set()
+
+
+def test_a_silent_writer_is_spoken_of_as_long_as_a_segment_holds_its_records() -> None:
+    """A segment that could not be removed, and no word of the writer: its records would count as not committed."""
+    day_us = 24 * 3600 * 1_000_000
+    state = LogState()
+    state.segments = {1: 100, 2: 100}
+    state.append(1, state.writer(WRITER, "embedded", "p", "r"), 5, 1)
+    state.acknowledge([(WRITER, 5)])
+    assert [row.acked for row in state.checkpoint(2 * day_us)] == [5]
+    del state.segments[1]
+    assert state.checkpoint(day_us // 2) != [], "not silent for a day"
+    assert state.checkpoint(2 * day_us) == []
