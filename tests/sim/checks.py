@@ -164,8 +164,8 @@ def _check_declared(writer: Writer, lost: dict[int, str], world: "World") -> Non
     committed = world.hub.committed(writer.writer_id) if world.is_restored else 0
     for seq, reason in lost.items():
         is_full = reason == "full" and (seq in writer.dropped or seq in writer.unsure)
-        # Whether the hub had it once is not always known to an agent that was killed before it could note the ack.
-        is_restored = reason in ("restored", "damaged") and seq <= committed
+        # That the hub had it once is not always known: an agent with a full disk is killed before it could note the ack.
+        is_restored = seq <= committed
         _require(is_full or is_restored or seq > durable, "I13 no false alarm", f"seq {seq} lost: {reason}")
     undeclared = {seq for seq in writer.dropped if seq not in lost}
     if not writer.may_lose:
