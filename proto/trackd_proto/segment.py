@@ -12,7 +12,7 @@ offset field       meaning
 8      version u16 format the segment was written in
 10     min_reader  u16, oldest format whose readers understand it; above ours: UnsupportedVersion
 12     crc_algo u8 1 = CRC-32 (IEEE, as in zlib), of header, frame headers and payloads
-13     flags u8    0
+13     flags u8    bit 0, MARKED: each sync is followed by a MARK frame (the agent's log; not a run's offline files)
 14     reserved    u16, 0
 16     salt u32    CRC-32 of (wal_uuid, segment_no as u64): stands in every frame of the segment
 20     crc u32     of these 64 bytes with this field zero
@@ -30,18 +30,23 @@ Frame, 32 bytes of header, payload, zeros up to the next multiple of 8:
 8      header_crc  u32, of these 32 bytes with this field zero: a flipped length is found before it is used
 12     payload_crc u32, of the payload: damage in it costs this frame only
 16     lsn u64     position in the log, strictly growing
-24     type u16    DATA, ACK, CKPT, LOSS or SEAL
+24     type u16    DATA, ACK, CKPT, LOSS, SEAL or MARK
 26     flags u16   0
 28     salt u32    of the segment: a stale or copied frame never passes for one of this segment
 ====== =========== ==========================================================================
 
 Payloads: DATA and LOSS are a serialized ``trackd.v1.Batch`` (LOSS with `loss_reason` set and no data). ACK and CKPT are
-msgpack, see `trackd_daemon.wal.frames`. SEAL is ``u64 frames before it``; nothing follows it.
+msgpack, see `trackd_daemon.wal.frames`. SEAL is ``u64 frames before it``; nothing follows it. MARK is empty: everything
+before it was on the disk when it was written, right after a sync, itself not synced.
 
 Recovery: where a header or a payload is bad the reader goes on at the next multiple of 8 that holds a good frame header
 of this segment with a higher lsn. Behind a bad payload that is the next frame: exactly one is lost. Behind a frame
 torn by a crash it is whatever was appended after it. Zeros up to the end are unused space, not damage. What is damaged
 is reported with its place; the caller knows from the seqs around it which records were there.
+
+A torn end: in a MARKED segment without a seal, damage with no MARK behind it is what a power loss left of unsynced
+frames. The segment ends there, so that of each writer the last records are missing and none in between. Damage with a
+MARK behind it is damage to what was on the disk, and costs only itself.
 
 Limits of what is assumed: a disk may tear or lose unsynced writes and flip bits; two different payloads
 with one CRC-32 are not told apart. Invariant: a frame that is returned was appended, with that lsn, to this segment.
@@ -64,6 +69,10 @@ ACK: Final = 2
 CKPT: Final = 3
 LOSS: Final = 4
 SEAL: Final = 5
+MARK: Final = 6
+
+MARKED: Final = 1
+"""In a header's `flags`."""
 
 MAGIC: Final = b"TRKDWAL1"
 _CRC32: Final = 1
@@ -101,6 +110,7 @@ class Header(NamedTuple):
     wal_uuid: bytes
     created_ns: int
     version: int = WAL_FORMAT
+    flags: int = 0
 
 
 class Frame(NamedTuple):
@@ -130,13 +140,13 @@ def salt_of(wal_uuid: bytes, segment_no: int) -> int:
     return checksum.crc32(wal_uuid + struct.pack("<Q", segment_no))
 
 
-def encode_header(wal_uuid: bytes, segment_no: int, base_lsn: int, created_ns: int) -> bytes:
+def encode_header(wal_uuid: bytes, segment_no: int, base_lsn: int, created_ns: int, flags: int = 0) -> bytes:
     """The 64 bytes at the start of a segment. `wal_uuid` has 16 bytes."""
     salt = salt_of(wal_uuid, segment_no)
 
     def pack(crc: int) -> bytes:
         return _SEGMENT.pack(
-            MAGIC, WAL_FORMAT, WAL_FORMAT, _CRC32, 0, 0, salt, crc, segment_no, base_lsn, wal_uuid, created_ns
+            MAGIC, WAL_FORMAT, WAL_FORMAT, _CRC32, flags, 0, salt, crc, segment_no, base_lsn, wal_uuid, created_ns
         )
 
     return pack(checksum.crc32(pack(0)))
@@ -147,7 +157,7 @@ def decode_header(data: bytes) -> Header:
     if len(data) < HEADER_BYTES:
         raise HeaderDamaged(f"{len(data)} bytes are too few for a segment header")
     fields = _SEGMENT.unpack_from(data)
-    magic, version, min_reader, crc_algo, _flags, _reserved, salt, crc, segment_no, base_lsn, wal_uuid, created_ns = (
+    magic, version, min_reader, crc_algo, flags, _reserved, salt, crc, segment_no, base_lsn, wal_uuid, created_ns = (
         fields
     )
     if magic != MAGIC:
@@ -156,7 +166,7 @@ def decode_header(data: bytes) -> Header:
         raise HeaderDamaged("segment header with a wrong checksum")
     if min_reader > WAL_FORMAT or crc_algo != _CRC32:
         raise UnsupportedVersion(max(min_reader, version), WAL_FORMAT)
-    return Header(salt, segment_no, base_lsn, wal_uuid, created_ns, version)
+    return Header(salt, segment_no, base_lsn, wal_uuid, created_ns, version, flags)
 
 
 def encode_frame(frame_type: int, lsn: int, payload: bytes, salt: int) -> bytes:

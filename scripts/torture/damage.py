@@ -50,6 +50,14 @@ def _damage(root: Path, step: int) -> None:
         "0, 1",
         ok=not flips.violations and flips.cases > 0 and flips.lost_most == 1,
     )
+    recovered = _show("T5", byte_cases.flips_recovered(_new(root), step))
+    table.report(
+        "T5",
+        f"{recovered.cases:,} bits of a killed daemon's log, read by the next one",
+        f"{len(recovered.violations)} wrong payloads, at most {recovered.lost_most} frame lost",
+        "0, 1",
+        ok=not recovered.violations and recovered.cases > 0 and recovered.lost_most == 1,
+    )
     delivered = [_show("T5", byte_cases.flips_delivered(corpus, _new(root), step)) for corpus in corpora.wals()]
     delivered += [_show("T5", byte_cases.flips_of_a_spool(corpus, _new(root), step)) for corpus in corpora.spools()]
     _bar("damaged logs and spools, delivered", delivered)

@@ -24,12 +24,12 @@ def show(what: str, tally: crash_states.Tally, wanted: int, began: float) -> Non
     has_fired = min(tally.lossy, tally.torn, tally.exhausted) > 0
     report(
         "T21", f"{what}: {tally.states} distinct states of {tally.moments} moments in {tally.traces} traces",
-        f"{len(tally.problems)} violations of I1p (durable) and I8; something not durable was lost in {tally.lossy}, "
+        f"{len(tally.problems)} violations of I1p and I8; something not durable was lost in {tally.lossy}, "
         f"damage met in {tally.torn}; {time.monotonic() - began:.0f} s",
         "0", ok=not tally.problems and tally.states >= wanted and has_fired,
     )  # fmt: skip
     report(
-        "T21", f"{what}: what is missing is a suffix", f"declared holes above the durable mark in {tally.holes} states",
+        "T21", f"{what}: what is missing is a suffix", f"holes in {tally.holes} states",
         "0", ok=not tally.holes,
     )  # fmt: skip
 

@@ -10,8 +10,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trackd_daemon.wal import files, recovery
+from trackd_daemon.wal.reader import RouteReader
+from trackd_daemon.wal.writer import LogWriter
+from trackd_proto import batch as batch_format
 from trackd_proto import segment
 from trackd_proto.segment import Damage, Frame, UnsupportedVersion
+from trackd_proto.v1 import ingest_pb2
 
 from support import corpora, damaged
 from support.corpora import WRITER, Corpus
@@ -122,6 +127,42 @@ def flips_in_memory(corpus: Corpus, step: int = 1) -> Tally:
         tally.lost_most = max(tally.lost_most, lost if what.startswith("bit ") else 0)
         tally.add(what, problems)
     return tally
+
+
+def flips_recovered(directory: Path, step: int = 1) -> Tally:
+    """The log of a daemon that was killed when all was synced, each bit flipped, read by the next daemon."""
+    wal = directory / "wal"
+    wal.mkdir(mode=0o700)
+    log = LogWriter(wal, recovery.recover(wal, 1))
+    log.start()
+    for first in (1, 4, 7):
+        log.write([_numbered(seq) for seq in range(first, min(first + 3, 8))], {})
+        log.sync()
+    log.close()
+    image = files.path_of(wal, 1).read_bytes()
+    tally = Tally("a killed daemon's log, read by the next")
+    for bit in range(0, 8 * len(image), step):
+        damaged.put(wal, {1: corpora.flipped(image, bit)})
+        log = LogWriter(wal, recovery.recover(wal, 1))
+        end = log.start()
+        source = RouteReader(wal, corpora.ROUTE, lambda log=log: log.segments)  # type: ignore[misc]
+        batches, _ = source.read(end, 1 << 20)
+        source.close()
+        log.close()
+        found = {batch.first_seq: batch.data for batch in batches}
+        lost = {seq for seq in range(1, 8) if seq not in found}
+        wrong = [seq for seq, data in found.items() if data != _numbered(seq).data]
+        problems = [f"wrong bytes in {wrong}"] if wrong else []
+        tally.add(f"bit {bit}", problems + ([f"lost {sorted(lost)}"] if len(lost) > 1 else []))
+        tally.lost_most = max(tally.lost_most, len(lost))
+    return tally
+
+
+def _numbered(seq: int) -> ingest_pb2.Batch:
+    data = batch_format.join([b"record %d" % seq])
+    return ingest_pb2.Batch(
+        writer_id=WRITER, first_seq=seq, count=1, data=data, raw_bytes=len(data), route=corpora.ROUTE, run_id="r"
+    )
 
 
 def flips_delivered(corpus: Corpus, directory: Path, step: int = 1) -> Tally:

@@ -125,7 +125,7 @@ class Tally:
     torn: int = 0
     """States in which recovery met damage."""
     holes: int = 0
-    """States in which what was missing, though never called durable, was no suffix: it is declared lost."""
+    """States in which what was missing was no suffix, though never called durable."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -216,6 +216,7 @@ class States:
                 problems.append(f"I1p: durable up to {durable}, gone are {sorted(lost)[:5]}")
             if there and len(there) != max(there):
                 self.tally.holes += 1
+                problems.append(f"I1p: no suffix is missing: {sorted(set(range(1, max(there))) - there)[:5]}")
             known = found.state.writers.get(writer_id)
             if known is not None and max(known.received, committed) > max(there, default=0):
                 problems.append(f"the log says {known.received}, it holds {max(there, default=0)}")

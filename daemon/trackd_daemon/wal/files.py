@@ -85,13 +85,13 @@ class SegmentFile:
         self.salt = segment.salt_of(wal_uuid, number)
         self.size = 0
         self.synced_size = 0
-        """What has been on the disk for certain."""
+        """What has been on the disk for certain, and the mark that says so."""
         self.frames = 0
         self.broken = False
         self._disk = disk
         self._descriptor = disk.open(self.path, _FLAGS)
         try:
-            self._write(segment.encode_header(wal_uuid, number, base_lsn, now_ns))
+            self._write(segment.encode_header(wal_uuid, number, base_lsn, now_ns, segment.MARKED))
         except OSError:
             self.close()
             with suppress(OSError):
@@ -114,6 +114,15 @@ class SegmentFile:
             self.broken = True
             raise
         self.synced_size = self.size
+
+    def mark(self, lsn: int) -> bool:
+        """Say that everything before was synced. False if it cannot be written; nothing that is sound depends on it."""
+        try:
+            self.append(segment.encode_frame(segment.MARK, lsn, b"", self.salt), 1)
+        except OSError:
+            return False
+        self.synced_size = self.size
+        return True
 
     def close(self) -> None:
         """Release the descriptor."""
@@ -169,6 +178,22 @@ class SegmentReader:
         start = segment.seal_offset(self.size)
         found = next(self.frames(start), None) if start >= segment.HEADER_BYTES else None
         return isinstance(found, segment.Frame) and found.type == segment.SEAL
+
+    def torn_from(self) -> int:
+        """Where the damaged end begins that was never synced (`segment` describes it); the file's size if there is
+        none. Reads the whole file."""
+        try:
+            has_marks = bool(self.header().flags & segment.MARKED)
+        except segment.HeaderDamaged:  # the first mark will tell
+            has_marks = False
+        torn = self.size
+        for found in self.frames():
+            if isinstance(found, segment.Damage):
+                torn = min(torn, found.offset)
+            elif found.type in (segment.MARK, segment.CKPT, segment.SEAL):  # what is before them was synced
+                torn = self.size
+                has_marks = has_marks or found.type == segment.MARK
+        return torn if has_marks else self.size
 
     def frames(self, start: int = 0, size: int | None = None) -> Iterator[segment.Frame | segment.Damage]:
         """Frames and damage from `start` up to `size` (default: the end of the file)."""

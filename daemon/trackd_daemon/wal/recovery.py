@@ -23,13 +23,15 @@ class Recovered:
     next_segment: int
     next_lsn: int
     warnings: list[str] = field(default_factory=list)
+    torn: dict[int, int] = field(default_factory=dict)
+    """Segments with a torn end, and where it begins: what is behind was never synced and does not count."""
 
 
 def recover(directory: Path, now_us: int) -> Recovered:
     """The state of the log in `directory`. Raises UnsupportedVersion before anything else; changes nothing.
 
-    `now_us` counts as the last activity of writers seen in data frames. A torn tail is left where it is, as nothing is
-    ever appended to a segment of an earlier incarnation.
+    `now_us` counts as the last activity of writers seen in data frames. Nothing is ever appended to a segment of an
+    earlier incarnation; a torn end is cut off by the writer (`torn`).
     """
     files.check_versions(directory)
     found = Recovered(LogState(), next_segment=1, next_lsn=1)
@@ -88,8 +90,17 @@ class _Place:
 
 
 def _load(reader: files.SegmentReader, place: _Place, found: Recovered, *, only_checkpoint: bool) -> None:
+    torn_from: int | None = None
     for item in reader.frames():
         if isinstance(item, segment.Damage):
+            torn_from = reader.torn_from() if torn_from is None else torn_from
+            if item.offset >= torn_from:
+                found.torn[place.number] = found.state.segments[place.number] = torn_from
+                found.warnings.append(
+                    f"segment {place.number}: damaged from {torn_from} on, {reader.size - torn_from} bytes that were "
+                    f"not synced yet: {item.reason}"
+                )
+                return
             size = item.end - item.offset
             found.warnings.append(f"segment {place.number}: {size} damaged bytes at {item.offset}: {item.reason}")
             continue

@@ -31,6 +31,7 @@ _CHECK_DISK_S: Final = 5.0
 _SMALL_BYTES: Final = 128
 _RESERVE_BYTES: Final = 1 * MIB
 _COPY_BYTES: Final = 4 * MIB
+_CUT_FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -80,6 +81,7 @@ class LogWriter:
         self._state = recovered.state
         self._next_segment = recovered.next_segment
         self._next_lsn = recovered.next_lsn
+        self._torn_ends = recovered.torn
         self._quota = quota or Quota()
         self._segment_bytes = segment_bytes
         self._disk: files.Disk = disk or files.RealDisk()
@@ -106,6 +108,7 @@ class LogWriter:
     def start(self) -> Position:
         """Open a new segment behind what was recovered, all of it durable now; the end of the log. Raises OSError."""
         places.private_directory(self.directory)
+        self._cut_torn_ends()
         self._doubtful = doubt.unsealed(self.directory, self._state.segments)
         self._make_reserve()
         copies = doubt.find(self.directory, self._doubtful, self._state)
@@ -126,14 +129,25 @@ class LogWriter:
             self._disk.sync_directory(self.directory)
         return Position(self._file_now.number, self._file_now.size)
 
+    def _cut_torn_ends(self) -> None:
+        """What follows a gap in frames that were never synced would be read with a hole before it."""
+        for number, size in self._torn_ends.items():
+            descriptor = self._disk.open(files.path_of(self.directory, number), _CUT_FLAGS)
+            try:
+                self._disk.truncate(descriptor, size)
+            finally:
+                self._disk.close(descriptor)
+
     def _copy_recovered(self, found: Sequence[doubt.Copy]) -> None:
         """Write what is not committed of the unsealed segments again, and sync it (doubt.py says why)."""
         copies: list[_Unsynced] = []
+        size = 0
         for copy, payload in doubt.read(self.directory, found):
             copies.append(_Unsynced(copy.frame_type, payload, copy.writer_id, copy.first_seq, copy.last_seq))
-            if sum(len(one.payload) for one in copies) >= _COPY_BYTES:
+            size += len(payload)
+            if size >= _COPY_BYTES:
                 self._append_copies(copies)
-                copies = []
+                copies, size = [], 0
         self._append_copies(copies)
         self._state.forget_segments(self._doubtful)
 
@@ -291,6 +305,9 @@ class LogWriter:
         self._unsynced_bytes = 0
         self._dirty_since = None
         self._progress.durable_end = Position(self._file.number, self._file.size)
+        if self._file.mark(self._next_lsn):
+            self._next_lsn += 1
+        self._account()
         if had_acks:
             self._state.acknowledge(self._progress.acked.items())
             self._collect()
@@ -360,7 +377,7 @@ class LogWriter:
         old one, which comes first, the pieces would be records with holes between them."""
         for file in self._torn:
             with suppress(OSError):
-                descriptor = self._disk.open(file.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                descriptor = self._disk.open(file.path, _CUT_FLAGS)
                 try:
                     self._disk.truncate(descriptor, file.synced_size)
                     self._disk.sync(descriptor)

@@ -1,4 +1,5 @@
-"""The power fails: nothing that was called durable is gone, and nothing that never was comes up (T21).
+"""The power fails: nothing that was called durable is gone, what is missing of a writer is its end, and nothing that
+never was comes up (T21).
 
 Long form: scripts/torture/power.py.
 """
