@@ -22,6 +22,8 @@ from support.fleet import Fleet, listed
 PHASES: Final = ("idle", "logging", "rolling", "GC", "uploading", "recovering", "starting")
 _PATIENCE_S: Final = 2.0
 """How long a phase is waited for; a kill that came without it is counted as one of "logging"."""
+_IDLE_PATIENCE_S: Final = 8.0
+"""A hub in the daemon starts after it, and commits then."""
 _BACK_S: Final = 30.0
 _NEXT: Final = "import trackd; trackd.init(project='kills-next').finish()"
 
@@ -159,7 +161,7 @@ class Storm:
             heads = [h for t in self._fleet.trainers if t.process.poll() is None for h in self._fleet.heads(t)]
             return all(h[spool.COMMITTED] >= h[spool.PUBLISHED] for h in heads)
 
-        return self._poll(nothing_is_left)
+        return self._poll(nothing_is_left, _IDLE_PATIENCE_S)
 
     def _names(self) -> set[str]:
         where = self._fleet.where
