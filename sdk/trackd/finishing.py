@@ -78,6 +78,12 @@ def report(run: "Run", ending: Ending) -> None:
     """Say how the run ended and where its data is."""
     marks = run._lane.watermarks()
     what = f"run {run.name} ({run.path}) {ending.state}"
+    if run._lane.is_in_memory:
+        messages.tell(
+            f"warning: {what}; none of its {marks.assigned:,} records could be kept: there was no space in "
+            f"{run._identity.home} from its begin to its end"
+        )
+        return
     if run.offline:
         messages.say(f"{what}; its {marks.assigned:,} records are kept in {run.run_dir}")
         messages.say(f"to send it: trackd flush {run.run_dir}")

@@ -132,7 +132,10 @@ def attach(identity: Identity) -> Run:
     settings = table.load().settings
     if identity.mode == "disabled":
         return Run(identity, NullLane(), settings, is_owner=False)
-    session = Session.current(places.open_instance(Path(identity.home)), _quota(settings, Path(identity.home)))
+    instance = places.open_instance(Path(identity.home))
+    if instance is None:
+        return Run(identity, NullLane(), settings, is_owner=False)
+    session = Session.current(instance, _quota(settings, instance.home))
     lane = session.lane(identity.target(role="fork", announce=False), identity.start(is_main=False))
     run = Run(identity, lane, settings, is_owner=False)
     exit.install()
@@ -146,10 +149,11 @@ def _begin(
     settings = loaded.settings
     is_current = settings.reinit != "create_new" or not current.runs()
     identity = msgspec.structs.replace(_identity(loaded), branch=moment)
-    if settings.mode == "disabled":
+    instance = None if settings.mode == "disabled" else places.open_instance(settings.home_path())
+    if instance is None:
+        identity = msgspec.structs.replace(identity, mode="disabled")
         run = Run(identity, NullLane(), settings, can_change_config=can_change)
     else:
-        instance = places.open_instance(settings.home_path())
         given = identity.run_id if _usable(loaded, "run_id", naming.id_error) else ""
         where = (instance.home, places.run_base(settings))
         if moment is not None:
@@ -286,7 +290,10 @@ def _quota(settings: Settings, home: Path) -> int:
     free = status.f_bavail * status.f_frsize
     if status.f_files:
         free = min(free, status.f_favail * limits.MIB)
-    sessions = sum(len(os.listdir(path)) for path in home.glob("*/spool"))  # noqa: PTH208
+    try:
+        sessions = sum(len(os.listdir(path)) for path in home.glob("*/spool"))  # noqa: PTH208
+    except OSError:  # one went away meanwhile
+        sessions = 0
     return min(2 * limits.GIB, max(16 * limits.MIB, min(free // 50, free // 4 // (sessions + 1))))
 
 

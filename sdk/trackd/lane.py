@@ -21,14 +21,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from operator import index
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from trackd_proto import limits, records, spool
 from trackd_proto.checksum import crc32
 
+from trackd import messages, values
 from trackd import spool as files
-from trackd import values
 
 _to_row = values.to_row
 _encode = msgspec.msgpack.Encoder().encode
@@ -50,6 +50,16 @@ _LOSING: Final = 0
 """As the end of the room in a chunk: records are being dropped for want of space, and their loss is still open."""
 _ENDED: Final = -1
 """As the same: the lane is closed. Every call goes to `_put`, which looks."""
+
+
+class Place(Protocol):
+    """What a lane's directory needs, and who serves it."""
+
+    def prepare(self) -> None:
+        """Make sure that the directory is there. Raises OSError."""
+
+    def launch_courier(self) -> None:
+        """Make sure that somebody reads it."""
 
 
 class Watermarks(NamedTuple):
@@ -115,6 +125,7 @@ class Lane:
         "_latest_flat",
         "_lock",
         "_nested",
+        "_place",
         "_quota",
         "_rolled",
         "_shapes",
@@ -122,6 +133,7 @@ class Lane:
         "_state",
         "_waiting",
         "_words",
+        "is_in_memory",
         "on_refused",
         "refused",
         "target",
@@ -134,8 +146,10 @@ class Lane:
         target: spool.Target,
         start: Mapping[str, Any],
         quota_bytes: int,
+        place: Place | None = None,
     ) -> None:
         self._directory = directory
+        self._place = place
         self._quota = quota_bytes
         self.on_refused: Callable[[], None] | None = None
         """Called for every row after `close()`; may warn or raise."""
@@ -161,9 +175,8 @@ class Lane:
         self._rolled = time.monotonic()
         self._chunk_size = 0
         self._chunks = deque([(0, spool.CHUNK_SIZES[0])])  # (number, bytes) of those that may still be there
-        self._head = files.create_head(self._directory, self.writer_id, target)
+        self._head, (memory, limit) = self._first_files()
         self._words = memoryview(self._head).cast("Q")
-        memory, limit = self._map(0)
         # (chunk, end of the room in it, offset of the next frame, last seq, next ordinal or step, rolling crc,
         # kind of automatic rows)
         self._state = (memory, limit, spool.CHUNK_HEADER.size, 0, 0, 0, _ORDINAL)
@@ -426,6 +439,51 @@ class Lane:
             )
         return row
 
+    # -- a place without space -----------------------------------------------------------------------------------------
+
+    def _first_files(self) -> tuple[mmap.mmap, tuple[files.Chunk, int]]:
+        """Head and first chunk; in memory where there is no space for them, or no permission: training goes on."""
+        self.is_in_memory = False
+        try:
+            if self._place is not None:
+                self._place.prepare()
+            head = files.create_head(self._directory, self.writer_id, self.target)
+            return head, self._map(0)
+        except OSError as error:  # a head that was made stays: a courier may have it open
+            self.is_in_memory = True
+            self._full_until = time.monotonic() + _FULL_RETRY_S
+            messages.warn_once(
+                f"cannot keep records in {self._directory} ({error.strerror or error}): the first MiB of them stays in "
+                "the memory of this process, what follows is dropped and counted. Free some space there (it then goes "
+                "on by itself), or set TRACKD_HOME to another disk",
+                key="in memory",
+            )
+            head, memory = files.in_memory(spool.CHUNK_SIZES[0])
+            return head, (memory, spool.CHUNK_HEADER.size)
+
+    def _move_out(self) -> bool:
+        """Whether the lane has files, by now. With the lock held; looks every 100 ms."""
+        if not self.is_in_memory:
+            return True
+        now = time.monotonic()
+        if now < self._full_until:
+            return False
+        self._full_until = now + _FULL_RETRY_S
+        chunk, limit, offset, seq, x, crc, kind = self._state
+        try:
+            if self._place is not None:
+                self._place.prepare()
+            head, moved = files.move_out(self._directory, self.writer_id, self.target, self._head, chunk, offset)
+        except OSError:
+            return False
+        self._head, self._words = head, memoryview(head).cast("Q")
+        self._state = (moved, limit if limit <= _LOSING else offset, offset, seq, x, crc, kind)
+        self.is_in_memory = False
+        self._full_until = 0.0
+        if self._place is not None:
+            self._place.launch_courier()
+        return True
+
     # -- chunks ------------------------------------------------------------------------------------------------------
 
     def _map(self, number: int) -> tuple[files.Chunk, int]:
@@ -440,6 +498,8 @@ class Lane:
 
     def _widen(self, end: int) -> bool:
         """Let records of this chunk end at `end`, if there is room in it and no loss that must be declared first."""
+        if self.is_in_memory:
+            self._move_out()
         chunk, limit, offset, seq, x, crc, kind = self._state
         room = len(chunk) - _FRAME_BYTES
         if chunk.filler is None or end > room or limit <= _LOSING:
@@ -452,6 +512,8 @@ class Lane:
 
         An interrupt anywhere in it leaves the old state, from which the same can be done again, or the new one.
         """
+        if self.is_in_memory and not self._move_out():
+            return False
         chunk, limit, offset, seq, x, crc, kind = self._state
         now = time.monotonic()
         if now < self._full_until or limit == _ENDED:
@@ -477,6 +539,9 @@ class Lane:
 
     def _end_loss(self) -> None:
         """Declare an open loss as soon as there is space again, also when no record comes that would."""
+        if self.is_in_memory and not self._lock._is_owned():  # type: ignore[attr-defined]
+            with self._lock:
+                self._move_out()
         if self._state[1] == _LOSING and not self._lock._is_owned():  # type: ignore[attr-defined]
             with self._lock:
                 if self._state[1] == _LOSING:
@@ -551,7 +616,7 @@ class Lane:
             self._is_making_nested = True
             try:
                 target = msgspec.structs.replace(self.target, role="nested", announce=False)
-                self._nested = Lane(self._directory, target, self._child_start(), self._quota)
+                self._nested = Lane(self._directory, target, self._child_start(), self._quota, self._place)
             finally:
                 self._is_making_nested = False
         self._write_waiting(self._nested)

@@ -22,7 +22,14 @@ def make_run_dir(settings: Settings, run_id: str, start_us: int) -> Path:
     try:
         return _make(_base(settings) / RUNS, name)
     except OSError as error:  # not writable, or the working directory was deleted
-        made = _make(_temporary() / f"{RUNS}-{os.geteuid()}", name)
+        try:
+            made = _make(_temporary() / f"{RUNS}-{os.geteuid()}", name)
+        except OSError as second:
+            messages.warn_once(
+                f"cannot write to {chosen or 'the working directory'} ({error}), nor to {_temporary()} ({second}): the "
+                "run has no directory, its files are not kept; choose a place with init(dir=...) or TRACKD_DIR"
+            )
+            return _temporary() / f"{RUNS}-{os.geteuid()}" / name
         messages.warn_once(
             f"cannot write to {chosen or 'the working directory'} ({error}): files of the run go to {made}; "
             "choose a place with init(dir=...) or TRACKD_DIR"
@@ -56,16 +63,29 @@ def _temporary() -> Path:
     return Path(tempfile.gettempdir())
 
 
-def open_instance(home: Path) -> Instance:
-    """The private instance directory of this machine, with room for spools; in the temporary directory if need be."""
+def open_instance(home: Path) -> Instance | None:
+    """The private instance directory of this machine, for spools; in the temporary directory if need be.
+
+    None if there is no place at all. Not in memory (/dev/shm): what lies there would not outlive the machine's restart,
+    and be paid for with the training's memory.
+    """
     try:
         return _open_instance(home)
     except OSError as error:
-        spare = _temporary() / f"trackd-home-{os.geteuid()}"
+        first = error
+    spare = _temporary() / f"trackd-home-{os.geteuid()}"
+    try:
+        opened = _open_instance(spare)
+    except OSError as error:
         messages.warn_once(
-            f"cannot keep data in {home} ({error}): it is kept in {spare}; set TRACKD_HOME to a directory of your own"
+            f"NOTHING OF THIS RUN IS KEPT: cannot keep data in {home} ({first}), nor in {spare} ({error}); free some "
+            "space, or set TRACKD_HOME to a directory that you can write to"
         )
-        return _open_instance(spare)
+        return None
+    messages.warn_once(
+        f"cannot keep data in {home} ({first}): it is kept in {spare}; set TRACKD_HOME to a directory of your own"
+    )
+    return opened
 
 
 def _open_instance(home: Path) -> Instance:

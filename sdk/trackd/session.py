@@ -42,10 +42,18 @@ class Session:
         self.pid = os.getpid()
         self.directory = instance.spool / new_writer_id().hex()
         self._lanes: list[Lane] = []
+        self._is_made = False
+
+    def prepare(self) -> None:
+        """Make sure that the directory is there, also if somebody cleaned up under us. Raises OSError: no space."""
+        if self.directory.is_dir() and (self._is_made or self.pid != os.getpid()):
+            return
+        self.instance.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._make_directory()
+        self._is_made = True
 
     def _make_directory(self) -> None:
-        self.directory.mkdir(mode=0o700)
+        self.directory.mkdir(mode=0o700, exist_ok=True)
         info = spool.SessionInfo(
             format=version.SPOOL_FORMAT,
             home=str(self.instance.home),
@@ -74,10 +82,7 @@ class Session:
 
     def lane(self, target: spool.Target, start: Mapping[str, Any]) -> Lane:
         """A new writer of a run; `start` is the body of its START record. Makes sure that a courier is there."""
-        if not self.directory.is_dir():  # somebody cleaned up under us
-            self.instance.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._make_directory()
-        lane = Lane(self.directory, target, start, self.quota_bytes)
+        lane = Lane(self.directory, target, start, self.quota_bytes, self)
         self._lanes.append(lane)
         self.launch_courier()
         return lane

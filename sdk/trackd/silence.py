@@ -13,6 +13,7 @@ class NullLane:
 
     writer_id = bytes(16)
     refused = 0
+    is_in_memory = False
     on_refused: Callable[[], None] | None = None
     step = 0
     has_ordinals = True

@@ -22,23 +22,75 @@ def create_head(directory: Path, writer_id: bytes, target: spool.Target) -> mmap
     """A new writer's head, mapped, with the words of the owner filled in."""
     path = directory / f"{writer_id.hex()}.head"
     partial = path.with_suffix(".new")
+    partial.unlink(missing_ok=True)  # of a try that was interrupted
     fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         _allocate(fd, spool.HEAD_BYTES)
         head = mmap.mmap(fd, spool.HEAD_BYTES)
+        with memoryview(head) as view:
+            spool.put_area(view, spool.TARGET_OFFSET, target)
+            with view.cast("Q") as words:
+                words[spool.FORMAT] = version.SPOOL_FORMAT
+                words[spool.PID] = os.getpid()
+                words[spool.START_TICKS] = start_ticks(os.getpid())
+                words[spool.PID_NAMESPACE] = pid_namespace()
+                words[spool.ALIVE_OFFSET] = hold_alive(directory)
+                words[spool.MAGIC] = spool.MAGIC_WORD
+        partial.rename(path)  # a courier never sees half a head
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     finally:
         os.close(fd)
-    with memoryview(head) as view:
-        spool.put_area(view, spool.TARGET_OFFSET, target)
-        with view.cast("Q") as words:
-            words[spool.FORMAT] = version.SPOOL_FORMAT
-            words[spool.PID] = os.getpid()
-            words[spool.START_TICKS] = start_ticks(os.getpid())
-            words[spool.PID_NAMESPACE] = pid_namespace()
-            words[spool.ALIVE_OFFSET] = hold_alive(directory)
-            words[spool.MAGIC] = spool.MAGIC_WORD
-    partial.rename(path)  # a courier never sees half a head
     return head
+
+
+class Roomless:
+    """Of a chunk that is only in memory: lets in one record at a time, so that space is looked for before each."""
+
+    def advance(self, end: int) -> int:
+        """Room up to `end` and no further."""
+        return end
+
+
+def in_memory(size: int) -> tuple[mmap.mmap, "Chunk"]:
+    """A head and a first chunk for a lane that finds no space for its files. They are gone when the process is."""
+    chunk = Chunk(-1, size)
+    chunk.number, chunk.filler = 0, Roomless()
+    return mmap.mmap(-1, spool.HEAD_BYTES), chunk
+
+
+def move_out(
+    directory: Path, writer_id: bytes, target: spool.Target, head: mmap.mmap, chunk: "Chunk", end: int
+) -> tuple[mmap.mmap, "Chunk"]:
+    """The files of a lane that was in memory, with its chunk's bytes up to `end` and its own words. Raises OSError.
+
+    An interrupted one is done again: until the new head says what is published a courier takes nothing from it.
+    """
+    begin = spool.CHUNK_HEADER.size
+    moved = map_chunk(directory, writer_id, 0, len(chunk))
+    if moved.filler is not None:
+        moved.filler.advance(end)  # with zeros
+    moved[begin:end] = chunk[begin:end]
+    path = directory / f"{writer_id.hex()}.head"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        new = create_head(directory, writer_id, target)
+    else:
+        try:
+            new = mmap.mmap(fd, spool.HEAD_BYTES)
+        finally:
+            os.close(fd)
+    with memoryview(head) as old_view, memoryview(new) as view, old_view.cast("Q") as old, view.cast("Q") as words:
+        for word in (*_MOVED, spool.PUBLISHED, spool.CLOSED):
+            words[word] = old[word]
+    return new, moved
+
+
+_MOVED: Final = (
+    spool.ASSIGNED, spool.LOSS_FIRST, spool.LOSS_COUNT, spool.REFUSED, spool.ROLLS, spool.UNPREPARED, spool.ASSUMED,
+)  # fmt: skip
 
 
 class Filler:
@@ -73,7 +125,7 @@ class Chunk(mmap.mmap):
     """A mapped chunk that knows its place: what belongs to it changes with it in one store."""
 
     number: int
-    filler: Filler | None
+    filler: Filler | Roomless | None
     """What fills it; None if the courier made it ready."""
 
 

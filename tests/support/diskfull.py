@@ -393,6 +393,26 @@ def ends_full(size: Size) -> Outcome:
             return stage.outcome
 
 
+def begins_full(size: Size) -> Outcome:
+    """The training begins on a disk that is full already; then there is space."""
+    with staged("48m", size) as stage, _hub_elsewhere(stage) as (start_hub, client), start_hub():
+        ballast = Ballast(stage.disk, inodes=size.is_inodes)
+        places.prepare(stage.where)
+        places.private_directory(stage.where.spool)
+        try:
+            wait_for(lambda: ballast.refusals > 0, "the disk is full")
+            stage.train()
+            wait_for(lambda: stage.marks()["lost"] > 100, "the memory is full too", 60)
+            assert not any(stage.where.spool.glob("*/*.chunk")), "there was no space for a single record"
+        finally:
+            space_at = ballast.release()
+        stage.outcome.refusals, stage.outcome.full_s = ballast.refusals, space_at - ballast.since
+        _go_on(stage, client, space_at)
+        stage.stop_training()
+        stage.judge(client, space_at)
+        return stage.outcome
+
+
 @contextlib.contextmanager
 def _hub_elsewhere(stage: Stage) -> Iterator[tuple[Callable[[], Any], HubClient]]:
     """How to start a hub with a home on another disk, which is where the stage's agent sends to; and its client."""
@@ -420,6 +440,7 @@ SCENARIOS: dict[str, Callable[..., Outcome]] = {
     "hub up": hub_up,
     "hub down": hub_down,
     "ends full": ends_full,
+    "begins full": begins_full,
 }
 
 
