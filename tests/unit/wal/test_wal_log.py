@@ -2,7 +2,9 @@
 
 import errno
 import os
+import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -369,3 +371,23 @@ def test_a_newer_segment_is_refused_and_nothing_is_touched(logs: list[Log], dire
     with pytest.raises(UnsupportedVersion, match="format 5"):
         recovery.recover(directory, 1)
     assert {p.name: p.read_bytes() for p in directory.iterdir()} == before
+
+
+def test_the_time_to_start_grows_with_the_log_and_not_with_its_square(logs: list[Log], directory: Path) -> None:
+    """Thousands of writers leave tens of thousands of small frames. With the square of them, 12,000 took 6 s of
+    processor time, and an agent with 8,000 writers did not listen within a minute."""
+    writers = [number.to_bytes(16, "big") for number in range(12_000)]
+    log = open_log(logs, directory)
+    log.wal.append([batch(writer, 1, 1) for writer in writers])
+    log.wait(lambda: len(log.durable) == len(writers))
+    killed = directory.with_name("killed")
+    shutil.copytree(directory, killed)  # no seal: all of it is written again at the next start
+    found = recovery.recover(killed, 1)
+    began = time.thread_time()
+    again = Wal(killed, found, lambda _progress: None)
+    again.start()
+    took_s = time.thread_time() - began
+    again.close()
+    with files.SegmentReader(files.path_of(killed, found.next_segment)) as reader:
+        assert sum(isinstance(f, segment.Frame) and f.type == segment.DATA for f in reader.frames()) == len(writers)
+    assert took_s < 2
