@@ -202,7 +202,8 @@ class World(Machine):
         if self.hub.restore():
             self.count("hub restored")
             self.is_restored = True
-            self.break_far_link()
+            if self.rng.random() < 0.5:  # else somebody put the files back under a hub that went on
+                self.break_far_link()
 
     def break_far(self) -> None:
         """The connection to the hub is lost; now and then what was on it arrives later all the same."""
