@@ -164,7 +164,7 @@ def _check_declared(writer: Writer, lost: dict[int, str], world: "World") -> Non
     committed = world.hub.committed(writer.writer_id) if world.is_restored else 0
     for seq, reason in lost.items():
         is_full = reason == "full" and (seq in writer.dropped or seq in writer.unsure)
-        # That the hub had it once is not always known: an agent with a full disk is killed before it could note the ack.
+        # That the hub had it is not always known: an agent with a full disk is killed before it can note the ack.
         is_restored = seq <= committed
         _require(is_full or is_restored or seq > durable, "I13 no false alarm", f"seq {seq} lost: {reason}")
     undeclared = {seq for seq in writer.dropped if seq not in lost}

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from trackd.courier.lanes import SpoolLane
-from trackd.courier.lanes import SpoolLane
 from trackd.lane import Lane
 from trackd.spool import make_chunk
 from trackd_proto import batch, limits, records, spool
