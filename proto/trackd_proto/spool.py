@@ -29,6 +29,7 @@ word name            owner   meaning
 12   UNPREPARED      writer  ... of these, made by the trainer itself because none was ready
 13   ALIVE_OFFSET    writer  byte of <session>/alive that the owner keeps locked (POSIX) while it lives
 14   ASSUMED         writer  1 + the exit code that its EXIT record only assumes; 0 = it assumes nothing
+15   UNSAID          writer  its EXIT record found no space: 1 + place in ENDINGS, and bit 8 + exit code << 16 if known
 16   RECEIVED        courier highest contiguous seq the next hop has taken
 17   DURABLE         courier ... that survives a power loss there
 18   COMMITTED       courier ... in every store of the hub
@@ -88,6 +89,8 @@ ROLLS: Final = 11
 UNPREPARED: Final = 12
 ALIVE_OFFSET: Final = 13
 ASSUMED: Final = 14
+UNSAID: Final = 15
+ENDINGS: Final = ("finished", "failed", "killed", "preempted")
 RECEIVED: Final = 16
 DURABLE: Final = 17
 COMMITTED: Final = 18
@@ -198,6 +201,20 @@ def _get(head: bytes | memoryview, offset: int, kind: type[_Area]) -> _Area:
         return msgspec.msgpack.decode(bytes(head[offset + 4 : offset + 4 + length]), type=kind)
     except (ValueError, RecursionError) as error:  # not only DecodeError: also text that is no UTF-8, and deep nesting
         raise SpoolError(f"the {kind.__name__} in a spool head cannot be read: {error}") from error
+
+
+def pack_ending(state: str, exit_code: int | None) -> int:
+    """The word UNSAID."""
+    known = 0 if exit_code is None else 1 << 8 | (exit_code & 0xFF) << 16
+    return 1 + ENDINGS.index(state) | known
+
+
+def unpack_ending(word: int) -> tuple[str, int | None] | None:
+    """State and exit code that UNSAID speaks of; None if it says nothing."""
+    place = (word & 0xFF) - 1
+    if not 0 <= place < len(ENDINGS):
+        return None
+    return ENDINGS[place], word >> 16 & 0xFF if word >> 8 & 1 else None
 
 
 def chunk_name(writer_hex: str, number: int) -> str:

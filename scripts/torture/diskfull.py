@@ -22,9 +22,9 @@ def show(what: str, one: Outcome, *, may_lose: bool) -> None:
     report(
         "T8", f"{what}: {one.rows} rows, the disk full for {one.full_s:.0f} s ({one.refusals} writes refused)",
         f"{one.missing} missing, {declared} declared, {wrong} undeclared, doubled or falsely declared; "
-        f"{one.passed} records reached the hub meanwhile",
+        f"{one.passed} records reached the hub meanwhile; in the end the run is {one.state}",
         "declared = missing, 0" if may_lose else "0 missing, 0",
-        ok=one.refusals > 0 and wrong == 0 and (may_lose or one.missing == 0),
+        ok=one.refusals > 0 and wrong == 0 and (may_lose or one.missing == 0) and one.state == "finished",
     )  # fmt: skip
     report(
         "T8", f"{what}: when there is space again",

@@ -325,6 +325,11 @@ class Lane:
         """Ask the courier to correct the EXIT record if the process ends with another code than this."""
         self._words[spool.ASSUMED] = 1 + (code & 0xFF)
 
+    def keep_ending(self, state: str, exit_code: int | None) -> None:
+        """Behind the EXIT record: if there was no space for it, the courier writes one once there is."""
+        if self._state[1] == _LOSING:
+            self._words[spool.UNSAID] = spool.pack_ending(state, exit_code)
+
     def close(self) -> None:
         """Nothing more will come. Later rows are counted as refused. Idempotent.
 

@@ -135,6 +135,7 @@ class Run:
         if self.is_owner and self.pid == os.getpid():
             self.config.persist()
             self._lane.append(records.EXIT, ending.body())
+            self._lane.keep_ending(ending.state, ending.exit_code)
             if ending.is_assumed:
                 self._lane.assume_exit_code(ending.exit_code or 0)
             if ending.state == "finished" and self._plan.unfinished is not None:

@@ -43,6 +43,9 @@ class NullLane:
     def assume_exit_code(self, code: int) -> None:
         """Nobody will look."""
 
+    def keep_ending(self, state: str, exit_code: int | None) -> None:
+        """Nobody will look."""
+
     def wait(self, level: str, timeout_s: float) -> bool:
         """There is nothing to wait for."""
         return True

@@ -90,6 +90,7 @@ def move_out(
 
 _MOVED: Final = (
     spool.ASSIGNED, spool.LOSS_FIRST, spool.LOSS_COUNT, spool.REFUSED, spool.ROLLS, spool.UNPREPARED, spool.ASSUMED,
+    spool.UNSAID,
 )  # fmt: skip
 
 

@@ -121,6 +121,8 @@ class Outcome:
     drained_s: float = 0.0
     summary: str = ""
     """What the trainer printed."""
+    state: str = ""
+    """Of the run in the end, at the hub."""
 
 
 class Ballast:
@@ -240,6 +242,9 @@ class Stage:
         last = seqs[-1] + 1  # and the EXIT record
         wait_for(lambda: next_seq(client) > last, "every record stored or declared lost", 90)
         one.drained_s = time.monotonic() - began
+        with contextlib.suppress(AssertionError):  # the judge of that is whoever reads it
+            wait_for(lambda: client.get("/runs/full/run")["state"] == "finished", "the end of the run", 30)
+        one.state = client.get("/runs/full/run")["state"]
         writers = client.get("/runs/full/run/writers")["writers"]
         main = next(w for w in writers if w["role"] == "main")
         one.losses = main["losses"]

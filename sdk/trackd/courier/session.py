@@ -18,6 +18,8 @@ from trackd.courier.owner import Ending, Owner, describe
 from trackd.lane import Lane
 
 _LOCK_NAME: Final = "courier.lock"
+_FULL_RETRY_S: Final = 1.0
+_UNSAID: Final = "its last record found no space"
 _UNSURE_NS: Final = 100_000_000
 """A directory that changed so recently may change again and keep its time: before Linux 6.13 the clock behind it ticks
 every 1 to 10 ms."""
@@ -35,7 +37,7 @@ class ServedSession:
         self.unreadable: set[str] = set()
         self._lock = lock
         self._seen_mtime_ns = 0
-        self._own: dict[str, Lane] = {}  # attempt -> our own writer into it
+        self._full_until = 0.0
         self._assumed: dict[str, tuple[spool.Target, int]] = {}  # attempt -> the exit code its EXIT record assumes
 
     @classmethod
@@ -83,28 +85,35 @@ class ServedSession:
     def end_dead(self) -> None:
         """Write the EXIT record of runs whose process died without one, on a writer of our own."""
         for lane in list(self.lanes.values()):
-            target = lane.target
-            if target.role != "main" or lane.is_exit_written or lane.word(spool.CLOSED) or not lane.owner.is_dead():
+            if lane.is_exit_written or lane.target.role != "main":
                 continue
-            lane.is_exit_written = True
-            self._write_exit(target, lane.owner.ending(self._memory))
+            if said := spool.unpack_ending(lane.word(spool.UNSAID)):
+                lane.is_exit_written = self._write_exit(lane.target, Ending(*said, _UNSAID))
+            elif not lane.word(spool.CLOSED) and lane.owner.is_dead():
+                lane.is_exit_written = self._write_exit(lane.target, lane.owner.ending(self._memory))
         if self._assumed and self.owner.is_dead():
             self._correct()
 
     def _correct(self) -> None:
         """Python does not tell a program with which code it leaves; the kernel may have told us."""
-        assumed, self._assumed = self._assumed, {}
         code = self.owner.exit_code()
-        for target, said in assumed.values():
-            if code is not None and code != said:
-                self._write_exit(target, describe(code << 8))
+        for attempt, (target, said) in list(self._assumed.items()):
+            if code is None or code == said or self._write_exit(target, describe(code << 8)):
+                del self._assumed[attempt]
 
-    def _write_exit(self, target: spool.Target, ending: Ending) -> None:
+    def _write_exit(self, target: spool.Target, ending: Ending) -> bool:
+        """False if there is no space for it at the moment."""
+        if time.monotonic() < self._full_until:
+            return False
         own = self._own_lane(target)
+        if own.is_in_memory:
+            self._full_until = time.monotonic() + _FULL_RETRY_S
+            (self.directory / f"{own.writer_id.hex()}.head").unlink(missing_ok=True)  # it may be there without a chunk
+            return False
         own.append(records.EXIT, ending._asdict())
         own.close()
-        del self._own[target.attempt]
         self._seen_mtime_ns = 0  # the clock of the file system may not have moved since we looked
+        return True
 
     def finish_sent(self) -> None:
         """Note in the run directory what was logged, and remove what is safe elsewhere."""
@@ -125,6 +134,8 @@ class ServedSession:
     def _is_to_end(self, lane: SpoolLane) -> bool:
         """Whether its EXIT record is still to be written by us: its process died since `end_dead` looked."""
         is_ended = lane.is_exit_written or lane.word(spool.CLOSED)
+        if lane.word(spool.UNSAID) and not lane.is_exit_written:
+            return True
         return lane.target.role == "main" and not is_ended and lane.owner.is_dead()
 
     def close(self, is_done: bool) -> None:
@@ -140,14 +151,12 @@ class ServedSession:
         os.close(self._lock)
 
     def _own_lane(self, target: spool.Target) -> Lane:
-        if target.attempt not in self._own:
-            start = {
-                "project": target.project, "run_id": target.run_id, "attempt": target.attempt,
-                "attempt_start_us": target.attempt_start_us, "sdk": version.VERSION,
-            }  # fmt: skip
-            own = msgspec.structs.replace(target, role="courier", announce=False)
-            self._own[target.attempt] = Lane(self.directory, own, start, self.info.spool_quota_bytes)
-        return self._own[target.attempt]
+        start = {
+            "project": target.project, "run_id": target.run_id, "attempt": target.attempt,
+            "attempt_start_us": target.attempt_start_us, "sdk": version.VERSION,
+        }  # fmt: skip
+        own = msgspec.structs.replace(target, role="courier", announce=False)
+        return Lane(self.directory, own, start, self.info.spool_quota_bytes)
 
 
 def _note_logged(lane: SpoolLane) -> None:

@@ -14,6 +14,7 @@ from support import written
 from trackd import places
 from trackd import spool as files
 from trackd.courier.lanes import SpoolLane
+from trackd.courier.session import ServedSession
 from trackd.courier.tail import Item
 from trackd.lane import Lane
 from trackd_proto import batch, records
@@ -192,3 +193,36 @@ def test_a_full_spool_directory_is_tried_again(home: Path, full: Full, monkeypat
     run.log({"i": 1})
     run.finish()
     assert values(items(home)) == [0, 1]
+
+
+@pytest.mark.parametrize(("code", "state"), [(None, "finished"), (3, "failed")])
+def test_an_end_that_found_no_space_is_told_by_the_courier(
+    home: Path, full: Full, code: int | None, state: str
+) -> None:
+    """Otherwise a run that ended well shows "lost contact" for ever."""
+    full.is_full = False
+    run = trackd.init(project="p")
+    full.is_full = True
+    for i in range(1500):
+        run.log({"i": i, "text": "x" * ROW_BYTES})
+    assert run._lane.watermarks().lost > 100
+    run.finish(code)
+    (directory,) = home.glob("*/spool/*")
+    session = ServedSession.claim(directory)
+    assert session is not None
+    assert len(session.find_lanes()) == 1
+    refused = full.refused
+    session.end_dead()
+    assert full.refused > refused and session.find_lanes() == [], "no space for that either, and nothing left behind"
+    session._full_until = 0.0
+    full.is_full = False
+    session.end_dead()
+    (own,) = session.find_lanes()
+    item = own.next_item()
+    assert item is not None
+    start, end = batch.decode_all(item.data, item.count)
+    assert (start[0], end[0]) == (records.START, records.EXIT) and own.target.role == "courier"
+    assert (end[3]["state"], end[3]["exit_code"]) == (state, code or 0) and "no space" in end[3]["cause"]
+    session.end_dead()
+    assert session.find_lanes() == [], "once"
+    session.close(is_done=False)
