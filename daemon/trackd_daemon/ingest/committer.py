@@ -1,5 +1,6 @@
 """Group commit into a hub's store: one thread takes all that is waiting, commits it, and takes what came meanwhile."""
 
+import math
 import queue
 import threading
 import time
@@ -24,6 +25,8 @@ GROUP_BYTES: Final = 8 * MIB
 REST_S: Final = 0.1
 """After a commit with less than a quarter of a group: a transaction costs as much for one row as for a hundred, and
 whoever trains on this machine wants the processor. Part of the freshness budget."""
+STOP_S: Final = 3.0
+"""What is waiting when a hub stops can be minutes of work for its store; a stopped container is killed after 10 s."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,7 @@ class Committer:
         self._put_back: _Work | None = None
         self._decompressor = Decompressor()
         self._hurry = threading.Event()
+        self._stops_at = math.inf
         self._thread = threading.Thread(target=self._run, name="trackd-commit", daemon=True)
         self.problem = ""
         """Why the last commit failed, "" if it did not."""
@@ -65,8 +69,10 @@ class Committer:
         now_us = time.time_ns() // 1000
         self._put((), lambda: self._store.touch(writer_ids, now_us))
 
-    def stop(self) -> None:
-        """Commit what was submitted, then end the thread. Safe twice and without start()."""
+    def stop(self, limit_s: float = STOP_S) -> None:
+        """Commit what was submitted, then end the thread. After `limit_s` seconds no further commit is begun: the rest
+        is refused, its senders have it and send it again. Safe twice and without start()."""
+        self._stops_at = min(self._stops_at, time.monotonic() + limit_s)
         self._queue.put(None)
         self._hurry.set()
         if self._thread.is_alive():
@@ -83,6 +89,9 @@ class Committer:
         while (first := self._put_back or self._queue.get()) is not None:
             self._put_back = None
             self._hurry.clear()
+            if time.monotonic() >= self._stops_at:
+                _refuse(first)
+                continue
             if first.question is not None:
                 _answer(first)
                 continue
@@ -155,6 +164,11 @@ def _answer(work: _Work) -> None:
         work.answer.set_exception(error)
     except Exception as error:
         work.answer.set_exception(StoreError(f"{type(error).__name__}: {error}"))
+
+
+def _refuse(work: _Work) -> None:
+    if work.answer.set_running_or_notify_cancel():
+        work.answer.set_exception(StoreError("the hub is being stopped"))
 
 
 def _extent(work: _Work) -> tuple[int, int]:

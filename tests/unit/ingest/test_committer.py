@@ -1,11 +1,13 @@
 """Group commit: what waits goes together, order is kept, and a failure is told to whoever sent it."""
 
+import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from support import serving
 from trackd_daemon.errors import StoreError, StoreFullError
 from trackd_daemon.ingest.committer import Committer
 from trackd_daemon.model import Batch, Outcome
@@ -116,3 +118,21 @@ def test_stop_commits_what_was_submitted(store: Store, committer: Committer) -> 
     committer.stop()
     assert future.done()
     committer.stop()
+
+
+def test_a_long_queue_does_not_hold_up_the_stop(store: Store, committer: Committer) -> None:
+    first = committer.submit([batch(W, 1)])
+    assert store.began.acquire(timeout=WAIT_S)
+    rest = [committer.submit([batch(W, seq)]) for seq in range(11, 1011, 10)]
+    question = committer.resume([W])
+    stopping = threading.Thread(target=committer.stop, args=(0,))
+    stopping.start()
+    serving.wait_for(lambda: committer._stops_at < math.inf, "it is told to stop")
+    store.gate.release()  # for one commit, and no more
+    stopping.join(WAIT_S)
+    assert not stopping.is_alive()
+    assert first.result(0)[W].next_seq == 11
+    for future in [*rest, question]:
+        with pytest.raises(StoreError, match="being stopped"):
+            future.result(0)
+    assert len(store.commits) == 1
