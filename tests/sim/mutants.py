@@ -18,7 +18,6 @@ from trackd import lane as lane_module
 from trackd.courier import delivery as flight_module
 from trackd.courier import lanes as lanes_module
 from trackd.courier import sender as sender_module
-from trackd.courier import session as session_module
 from trackd.courier import tail as tail_module
 from trackd_daemon.ingest import marks as marks_module
 from trackd_daemon.store import admission
@@ -134,8 +133,6 @@ MUTANTS = (
     Mutant("what was sent on an earlier connection is never freed", lanes_module.SpoolLane, "_skip_to",
            "self._pass(item)", "pass"),
     Mutant("nobody asks again", sender_module.Sender, "_ask_again", "lane.is_resumed = False", "pass"),
-    Mutant("a lane's directory is believed at once", session_module.ServedSession, "find_lanes",
-           "mtime if abs(time.time_ns() - mtime) > _UNSURE_NS else 0", "mtime"),
     Mutant("a failed append forgets its batches", backlog_module.Backlog, "give_back",
            "self._batches.extendleft(reversed(batches))", "pass"),
     Mutant("a failed append puts its batches behind", backlog_module.Backlog, "give_back",
