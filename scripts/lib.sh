@@ -81,6 +81,13 @@ need_web() {
 # need_page: the built dashboard in the daemon's package, if its sources are newer than the last build.
 need_page() { .venv/bin/python scripts/build_hook.py; }
 
+# need_faults: a C compiler for the shim that makes system calls fail, and strace, which writes down what a daemon does.
+need_faults() {
+  command -v gcc >/dev/null || command -v cc >/dev/null ||
+    { system_package gcc "the tests of failing system calls need a C compiler"; system_package libc6-dev "a C compiler needs the C library's headers"; }
+  command -v strace >/dev/null || system_package strace "the tests of power loss need strace"
+}
+
 # need_chromium: a Chromium for the browser tests; CHROMIUM names another one.
 need_chromium() {
   local c

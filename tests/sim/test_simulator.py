@@ -32,7 +32,7 @@ FOUND_BY = {
     "rows without space are not counted": 7,
     "a live spool is read beyond what is published": 32,
     "after a reconnect the route goes on where it was": 42,
-    "published before the commit": 183,
+    "published before the commit": 210,
     "holes are skipped in silence": 270,
     "a checkpoint is compared with what is known": 272,
 }

@@ -52,12 +52,16 @@ async def resume(link: instance.Link, writers: Sequence[Writer]) -> dict[bytes, 
     return {mark.writer_id: mark for mark in reply.watermarks}
 
 
+def _reached(mark: ingest_pb2.Watermark, until: str) -> int:
+    return max(getattr(mark, until), mark.committed)
+
+
 async def push(
     link: instance.Link, writers: Sequence[Writer], last: int, *, until: str = "durable", size: int = 50
 ) -> list[ingest_pb2.Notice]:
     """Push every writer's records up to seq `last`, from where the daemon is, and wait for the watermark `until`.
 
-    The notices that came meanwhile.
+    The notices that came meanwhile. What the hub has is durable too: past a full log it goes there at once.
     """
     marks = await resume(link, writers)
     call = link.ingest.Push()
@@ -66,7 +70,7 @@ async def push(
         for first in range(marks[writer.writer_id].received + 1, last + 1, size):
             request = ingest_pb2.PushRequest(batches=[writer.batch(first, min(first + size - 1, last))])
             await call.write(request)
-    reached = {writer.writer_id: getattr(marks[writer.writer_id], until) for writer in writers}
+    reached = {writer.writer_id: _reached(marks[writer.writer_id], until) for writer in writers}
     notices: list[ingest_pb2.Notice] = []
     while min(reached.values()) < last:
         reply = await asyncio.wait_for(call.read(), 60)
@@ -74,6 +78,6 @@ async def push(
             raise ConnectionError("the stream ended")
         notices += reply.notices
         for mark in reply.watermarks:
-            reached[mark.writer_id] = max(reached[mark.writer_id], getattr(mark, until))
+            reached[mark.writer_id] = max(reached[mark.writer_id], _reached(mark, until))
     call.cancel()
     return notices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import mmap
 import shutil
@@ -25,6 +26,7 @@ def library() -> Path | None:
     if compiler is None:
         return None
     built = Path(tempfile.mkdtemp(prefix="trackd-shim-")) / "shim.so"
+    atexit.register(shutil.rmtree, built.parent, ignore_errors=True)
     command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(built), str(Path(__file__).with_name("shim.c")), "-ldl"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return built if done.returncode == 0 else None
