@@ -33,7 +33,7 @@ FOUND_BY = {
     "a live spool is read beyond what is published": 32,
     "after a reconnect the route goes on where it was": 42,
     "published before the commit": 210,
-    "holes are skipped in silence": 270,
+    "holes are skipped in silence": 1639,
     "a checkpoint is compared with what is known": 272,
 }
 """Mistakes, and a history that finds each; scripts/torture-sim looks for those that need more histories."""
