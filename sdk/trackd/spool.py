@@ -179,6 +179,25 @@ def make_chunk(path: Path, writer_id: bytes, number: int, size: int, *, is_fille
     return fd
 
 
+def recycle_chunk(old: Path, path: Path, writer_id: bytes, number: int) -> None:
+    """Make a chunk that is needed no more chunk `number`, in its own space: on a full disk others would take that."""
+    partial = path.with_suffix(f".{os.getpid()}.new")
+    old.rename(partial)
+    try:
+        fd = os.open(partial, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            size = os.fstat(fd).st_size
+            _fill(fd, 0, size)
+            os.pwrite(fd, spool.encode_chunk_header(writer_id, number, size), 0)
+        finally:
+            os.close(fd)
+        os.link(partial, path)  # fails if the trainer made it meanwhile
+    except OSError as error:
+        raise NoSpaceError(error.errno, f"no space for {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _check_room(path: Path, size: int) -> None:
     """Ask before trying: a file system that is nearly full takes milliseconds to find that out, and to clean up."""
     try:

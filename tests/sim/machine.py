@@ -82,10 +82,14 @@ class Machine:
     # -- the trainers
 
     def new_writer(self) -> None:
-        """A process, or a forked child, begins to log. Not on a full disk: `init()` goes another way then."""
+        """A process, or a forked child, begins to log.
+
+        Not on a full disk: what it keeps in memory then is promised to nobody.
+        """
         if len(self.writers) < _MOST_WRITERS:
-            with suppress(OSError):
-                self.writers.append(Writer(Lane(self.spool, _TARGET, _START, self.spool_quota)))
+            lane = Lane(self.spool, _TARGET, _START, self.spool_quota)
+            if not lane.is_in_memory:
+                self.writers.append(Writer(lane))
 
     def log(self) -> None:
         """Some rows, a few of them interrupted or the last thing their process did."""

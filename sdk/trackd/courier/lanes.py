@@ -53,6 +53,8 @@ class SpoolLane:
         self._counted = self.word(spool.DURABLE)
         """Losses up to this seq are in the word LOST."""
         self._prepared = 0
+        self._wanted = 0
+        """The chunk that found no space; 0: none."""
         self._prepared_at = time.monotonic()
         self.set_word(spool.COURIER_PID, os.getpid())
 
@@ -148,8 +150,10 @@ class SpoolLane:
         self._prepared_at = now
         size = next((size for size in spool.CHUNK_SIZES if size > current and is_fast), current)
         path = self.path.parent / spool.chunk_name(self.path.stem, following)
-        with contextlib.suppress(files.NoSpaceError):  # the trainer will find out by itself, and count it
+        try:
             os.close(files.make_chunk(path, self.writer_id, following, size, is_filled=True))
+        except files.NoSpaceError:  # the trainer will find out by itself, and count it, unless one is freed before
+            self._wanted = following
         self._prepared = following
         self.set_word(spool.PREPARED, following)
 
@@ -177,7 +181,14 @@ class SpoolLane:
 
     def _free(self, position: Position) -> None:
         for number in range(self._freed_chunk, position.chunk):
-            (self.path.parent / spool.chunk_name(self.path.stem, number)).unlink(missing_ok=True)
+            old = self.path.parent / spool.chunk_name(self.path.stem, number)
+            self.prepare()  # perhaps it does not fit: then it takes the place of this one
+            wanted, self._wanted = self._wanted, 0
+            if wanted and wanted == self.word(spool.ROLLS) and not self.is_over():
+                path = self.path.parent / spool.chunk_name(self.path.stem, wanted)
+                with contextlib.suppress(FileNotFoundError, files.NoSpaceError):
+                    files.recycle_chunk(old, path, self.writer_id, wanted)
+            old.unlink(missing_ok=True)
         self._freed_chunk = max(self._freed_chunk, position.chunk)
 
     def _skip_to(self, expected: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import itertools
 import os
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from trackd import spool as files
 from trackd.courier.lanes import SpoolLane
 from trackd.lane import Lane
 from trackd.spool import make_chunk
@@ -240,6 +242,33 @@ def test_what_an_interrupted_call_left_is_never_taken_for_the_row_that_was_dropp
     items = list(iter(lambda: reader.tail.read(1 << 20, True), None))
     reader.close()
     assert [(item.first_seq, item.count, item.reason) for item in items] == [(1, 2, ""), (3, 1, "full")]
+
+
+def test_on_a_full_disk_what_is_delivered_makes_room_for_what_comes(
+    lane: Lane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though others take all that becomes free: with a hub that is up nothing is lost."""
+    reader = SpoolLane(tmp_path / f"{lane.writer_id.hex()}.head")
+    reader.prepare()
+    refused = []
+
+    def full(path: Path, size: int) -> None:
+        refused.append(path)
+        raise files.NoSpaceError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(files, "_check_room", full)
+    found: list[int] = []
+    for i in range(80):
+        lane.row({"i": i, "text": "q" * 100_000})
+        reader.prepare()
+        while item := reader.next_item():
+            assert not item.reason
+            reader.flight.add(item)
+            reader.advance(item.next_seq - 1, item.next_seq - 1, 0)
+            found += [r[3]["i"] for r in batch.decode_all(item.data, item.count) if r[0] == records.ROW_ORDINAL]
+    reader.close()
+    assert len(refused) >= 3 and lane._words[spool.ROLLS] >= 4
+    assert lane.watermarks().lost == 0 and found == list(range(80))
 
 
 def test_waiting_declares_a_loss_when_there_is_space_again_though_no_row_follows(tmp_path: Path) -> None:
