@@ -1,4 +1,4 @@
-"""One history and its verdict, for whoever runs many: the tests and scripts/torture/sim.py."""
+"""One history and its verdict, for whoever runs many: the tests and scripts/torture sim."""
 
 import traceback
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""A daemon that is killed over and over is nothing that a training run notices; long form: scripts/torture/chaos.py."""
+"""A daemon that is killed over and over is nothing that a training run notices; long form: scripts/torture chaos."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Many writers on one agent, killed with all of it in its log; long forms: scripts/torture/writers.py, backlog.py."""
+"""Many writers on one agent, killed with all of it in its log; long forms: scripts/torture writers, backlog.py."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""T8: a disk that is really full; long form: scripts/torture/diskfull.py."""
+"""T8: a disk that is really full; long form: scripts/torture diskfull."""
 
 import pytest
 from support import diskfull

@@ -1,4 +1,4 @@
-"""Whatever hub and network do wrong, everything arrives once and in order; long form: scripts/torture/hub.py.
+"""Whatever hub and network do wrong, everything arrives once and in order; long form: scripts/torture hub.
 
 T10 and T11: a real agent, a proxy, a real hub that can be at fault.
 """

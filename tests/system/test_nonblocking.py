@@ -1,4 +1,4 @@
-"""log() goes on whatever stands still behind it, and nothing is lost; long form: scripts/torture/nonblocking.py."""
+"""log() goes on whatever stands still behind it, and nothing is lost; long form: scripts/torture nonblocking."""
 
 import tempfile
 from pathlib import Path

@@ -1,6 +1,6 @@
 """A real agent whose system calls on its log kill it, fail, fall short or lose data: it goes on, and nothing is lost.
 
-T2, T6, T7; long form: scripts/torture/syscalls.py.
+T2, T6, T7; long form: scripts/torture syscalls.
 """
 
 from __future__ import annotations

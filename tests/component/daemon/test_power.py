@@ -1,7 +1,7 @@
 """The power fails: nothing that was called durable is gone, what is missing of a writer is its end, and nothing that
 never was comes up (T21).
 
-Long form: scripts/torture/power.py.
+Long form: scripts/torture power.
 """
 
 from __future__ import annotations

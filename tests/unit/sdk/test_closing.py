@@ -20,7 +20,7 @@ from trackd_proto import batch, records, spool
 from .spooling import make_lane, read_rows, writers
 
 STRIDE = int(os.environ.get("EVERY_NTH_BYTECODE", "5"))
-"""1 in the long form, scripts/torture/handlers.py."""
+"""1 in the long form, scripts/torture handlers."""
 ROWS: dict[str, list[dict[str, Any]]] = {
     "a shape seen before": [{"i": 0}, {"i": 1}],
     "a new shape": [{"i": 0, "more": 1}, {"i": 1}],

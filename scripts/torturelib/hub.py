@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scripts/torture/hub.py [minutes]: outages and wrong answers of the hub (T10, T11); default 10 minutes.
+"""scripts/torture hub [minutes]: outages and wrong answers of the hub (T10, T11); default 10 minutes.
 
 A real agent, a proxy and a real hub: every kind of fault, a real outage with the agent knocking by itself while records
 come in, what it catches up afterwards, a hub restored from a backup, flapping. Prints rows of the torture table.

@@ -40,7 +40,7 @@ def interrupts(count: int) -> None:
 
 
 def forks(count: int) -> None:
-    """All kinds: scripts/torture/forks.py."""
+    """All kinds: scripts/torture forks."""
     found = forking.forks("os.fork", count)
     report(
         "T14",
@@ -55,8 +55,9 @@ def forks(count: int) -> None:
 if __name__ == "__main__":
     random.seed(0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    if int(sys.argv[1]):
-        interrupts(int(sys.argv[1]))
-    if int(sys.argv[2]):
-        forks(int(sys.argv[2]))
+    interrupted, forked = [int(word) for word in (sys.argv[1:] + ["60000", "0"][len(sys.argv) - 1 :])[:2]]
+    if interrupted:
+        interrupts(interrupted)
+    if forked:
+        forks(forked)
     leave()

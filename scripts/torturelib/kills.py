@@ -1,4 +1,4 @@
-"""T1: python scripts/torture/kills.py [kills=500] [seed]. SIGKILL of trainer, courier, agent and hub, in all
+"""T1: scripts/torture kills [kills=500] [seed]. SIGKILL of trainer, courier, agent and hub, in all
 combinations and phases, while trainers log. Seven of ten kills with a hub in a process of its own, the others with the
 hub in the daemon. About a second for each."""
 

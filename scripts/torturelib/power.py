@@ -1,4 +1,4 @@
-"""T21: python scripts/torture/power.py [states=50000]. Power loss at every system call of the log: states that a disk
+"""T21: scripts/torture power [states=50000]. Power loss at every system call of the log: states that a disk
 may legally be in, recovered by the real code. First simulated traces, then what strace saw the real daemon do."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""T13: python scripts/torture/writers.py [writers=8000] [records=1000000]. Eight client processes on one agent, which
+"""T13: scripts/torture writers [writers=8000] [records=1000000]. Eight client processes on one agent, which
 is killed with everything in its log; then the hub comes."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """T23: handlers that log, flush and finish at a random moment, in every interpreter that is here.
 
-`.venv/bin/python scripts/torture/handlers.py [trials per interpreter]`. Interpreters: this one, and the CPythons of
+`scripts/torture handlers [trials per interpreter]`. Interpreters: this one, and the CPythons of
 other versions named in TORTURE_PYTHONS (paths, separated by colons), else found on PATH and by pyenv. They get a
 throw-away environment with what the package needs, and the SDK of this checkout.
 """

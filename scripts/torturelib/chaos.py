@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scripts/torture/chaos.py [minutes]: three trainers log (default 10 minutes) while the daemon is killed every 5 s.
+"""scripts/torture chaos [minutes]: three trainers log (default 10 minutes) while the daemon is killed every 5 s.
 
 Prints the row of the torture table; exits 1 if a bar was missed.
 """

@@ -1,4 +1,4 @@
-"""T19: python scripts/torture/backlog.py [GiB=2]. So much of what cannot be compressed waits in the agent's log while
+"""T19: scripts/torture backlog [GiB=2]. So much of what cannot be compressed waits in the agent's log while
 the hub is down; the agent is killed and started again, then the hub comes; its memory is looked at every 0.1 s."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""T3, T9, T20: python scripts/torture/nonblocking.py [seconds of each fault=15] [rows per second=2000] [fault ...].
+"""T3, T9, T20: scripts/torture nonblocking [seconds of each fault=15] [rows per second=2000] [fault ...].
 
 One logging thread while the agent or the courier is stopped, syncs take half a second, the hub is away, the spool is
 full; then four threads and a GIL hog. 20 numbers and a row number per row: 2,000 rows/s are about 0.7 MB/s.

@@ -1,6 +1,6 @@
 """T8: a disk that is really full, of bytes and of files, under a trainer that goes on logging.
 
-scripts/torture/diskfull.py [seconds that the disk is full, default 20] [rows per second, default 1000]
+scripts/torture diskfull [seconds that the disk is full, default 20] [rows per second, default 1000]
 """
 
 from __future__ import annotations

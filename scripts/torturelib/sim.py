@@ -1,6 +1,6 @@
 """Simulated histories of the whole protocol, and every seeded mistake in it: rows of the torture table.
 
-    .venv/bin/python scripts/torture/sim.py [HISTORIES] [--seed N] [--mutant NAME] [--first N] [--jobs N]
+    scripts/torture sim [HISTORIES] [--seed N] [--mutant NAME] [--first N] [--jobs N]
 
 200,000 histories by default, in two processes of the lowest priority. A broken promise is printed with the command that
 repeats it. With --seed: that history alone, with its traceback.

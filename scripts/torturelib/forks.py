@@ -1,6 +1,6 @@
 """T14: 1,000 forks of each kind beside a live run.
 
-`.venv/bin/python scripts/torture/forks.py [forks of each kind] [seconds after which a child counts as hanging]`
+`scripts/torture forks [forks of each kind] [seconds after which a child counts as hanging]`
 """
 
 from __future__ import annotations

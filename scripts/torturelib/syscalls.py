@@ -1,4 +1,4 @@
-"""T2, T6, T7, T9: python scripts/torture/syscalls.py [step=1]. A real agent whose calls on its log kill it, fail,
+"""T2, T6, T7, T9: scripts/torture syscalls [step=1]. A real agent whose calls on its log kill it, fail,
 fall short, lose data or take long; `step`: of the calls at which it is killed, every so-many-th."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """T15: 64 processes want a daemon at once; it is killed 100 times; what the dead leave behind is in the way.
 
-`.venv/bin/python scripts/torture/spawns.py [kills] [processes]`
+`scripts/torture spawns [kills] [processes]`
 """
 
 from __future__ import annotations

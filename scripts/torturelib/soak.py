@@ -1,4 +1,4 @@
-"""T18: python scripts/torture/soak.py [minutes=60] [rows per second and run=200] [trainers per home=2] [runs each=3].
+"""T18: scripts/torture soak [minutes=60] [rows per second and run=200] [trainers per home=2] [runs each=3].
 
 Trainers log into two homes for an hour while the hub is out of reach, stopped and started, and one of the agents is
 killed; memory, descriptors, threads and directories of every process are sampled every 10 s. Bars: see the table.
