@@ -10,6 +10,8 @@ from typing import Final
 
 from trackd_proto import spool, version
 
+_AT_FDCWD: Final = -100
+_RENAME_NOREPLACE: Final = 1
 _ZEROS: Final = bytes(64 * 1024)
 _WINDOW_BYTES: Final = 64 * 1024
 
@@ -191,11 +193,28 @@ def recycle_chunk(old: Path, path: Path, writer_id: bytes, number: int) -> None:
             os.pwrite(fd, spool.encode_chunk_header(writer_id, number, size), 0)
         finally:
             os.close(fd)
-        os.link(partial, path)  # fails if the trainer made it meanwhile
+        _rename_new(partial, path)  # fails if the trainer made it meanwhile
     except OSError as error:
         raise NoSpaceError(error.errno, f"no space for {path}: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _rename_new(old: Path, new: Path) -> None:
+    """Rename a file to a name that must not exist yet. Raises OSError."""
+    import ctypes  # noqa: PLC0415 - for the courier only; the trainer does not pay for it
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        os.link(old, new)  # takes an inode on tmpfs, which a full one has not
+        return
+    if rename(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(code, os.strerror(code), str(new))
+    os.link(old, new)  # a file system without that flag
 
 
 def _check_room(path: Path, size: int) -> None:
