@@ -152,7 +152,9 @@ def _compare(facts: dict[str, Any]) -> str:
         with contextlib.suppress(hub_client.HubError):  # not there yet
             run = trackd.Api().run(f"t23/{facts['id']}")
             state, rows = run.state, list(run.scan_history(_KINDS))
-        return state == "finished" and len(rows) >= wanted
+        # Rows of a handler stand at the step of the call that it interrupted, and are read as one with it.
+        values = sum(row.get(kind) is not None for row in rows for kind in _KINDS)
+        return state == "finished" and values >= wanted
 
     with contextlib.suppress(AssertionError):
         wait_for(is_here, "all rows", 30)
