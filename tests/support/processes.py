@@ -87,7 +87,8 @@ def stop_home(home: Path) -> list[str]:
     leaks: list[str] = []
     deadline = time.monotonic() + 20
     while left := of_home(home):
-        leaks += [f"{p.pid}: {' '.join(_words(p))}" for p in left if not is_ours(p)]
+        # One without a command line has ended since it was found.
+        leaks += [f"{p.pid}: {' '.join(words)}" for p in left if not is_ours(p) and (words := _words(p))]
         end(left, grace_s=3)
         if time.monotonic() > deadline:
             return leaks + [f"{p.pid}: cannot be ended" for p in of_home(home)]
@@ -98,7 +99,7 @@ def _words(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
     except psutil.Error:
-        return ["(gone)"]
+        return []
 
 
 def wait_until_alone(home: Path, timeout_s: float = 30.0) -> None:
