@@ -3,8 +3,10 @@
 import pytest
 from support import forking
 
+KINDS = ("multiprocessing fork", "nested fork", "fork inside log()", "fork, courier dead", "C-level fork")
 
-@pytest.mark.parametrize("kind", ["multiprocessing fork", "nested fork", "fork inside log()", "C-level fork"])
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_forks(kind: str) -> None:
     found = forking.forks(kind, 12, hang_s=30)
     assert found.is_good, found

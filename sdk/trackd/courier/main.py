@@ -24,9 +24,10 @@ from trackd.courier.lanes import SpoolLane
 from trackd.courier.offline import OfflineFile
 from trackd.courier.pace import Pace
 from trackd.courier.sender import Sender
-from trackd.courier.session import ServedSession
+from trackd.courier.session import ServedSession, is_owner_dead
 
 _ORPHAN_SCAN_S: Final = 10.0
+_STARTS_IN_S: Final = 2.0
 _GIVE_UP_S: Final = 600.0
 """Without a trainer and without a daemon for this long the courier leaves; the next one adopts the spool."""
 
@@ -56,7 +57,7 @@ class Courier:
 
     async def serve(self, *, adopt_only: bool = False) -> bool:
         """Until every session is done (True) or there is no hope for now (False)."""
-        while self._sessions:
+        while self._sessions or self._adopt_orphans():
             sent = await self._round()
             if self._is_hopeless(adopt_only):
                 break
@@ -71,8 +72,9 @@ class Courier:
 
     async def _round(self) -> int:
         """Bytes of records that were sent or written."""
-        self._adopt_orphans()
         sent = 0
+        if time.monotonic() >= self._orphans_at:
+            self._adopt_orphans()
         for session in list(self._sessions):
             session.end_dead()
             for lane in session.find_lanes():
@@ -113,12 +115,10 @@ class Courier:
                 del session.lanes[writer_id]
                 lane.close()
 
-    def _adopt_orphans(self) -> None:
-        """Sessions of this user that nobody serves: their courier was killed, or the machine went down."""
-        now = time.monotonic()
-        if now < self._orphans_at:
-            return
-        self._orphans_at = now + _ORPHAN_SCAN_S
+    def _adopt_orphans(self) -> bool:
+        """Sessions of this user that nobody serves: their courier was killed, or the machine went down. Were there?"""
+        self._orphans_at = time.monotonic() + _ORPHAN_SCAN_S
+        before = len(self._sessions)
         served = {session.directory.name for session in self._sessions}
         with contextlib.suppress(FileNotFoundError):
             for directory in sorted(self._where.spool.iterdir()):
@@ -126,6 +126,7 @@ class Courier:
                     continue
                 if session := ServedSession.claim(directory):
                     self._sessions.append(session)
+        return len(self._sessions) > before
 
     def _is_hopeless(self, adopt_only: bool) -> bool:
         if not adopt_only and any(not session.owner.is_dead() for session in self._sessions):
@@ -139,10 +140,10 @@ class Courier:
 
 
 def _is_orphan(directory: Path) -> bool:
-    """Old enough not to be one whose own courier is just starting."""
+    """Whether it is old enough not to be one whose own courier is just starting, or nobody is left to start one."""
     try:
-        return time.time() - directory.stat().st_ctime > 2.0
-    except FileNotFoundError:
+        return time.time() - directory.stat().st_ctime > _STARTS_IN_S or is_owner_dead(directory)
+    except (OSError, ValueError, RecursionError):
         return False
 
 

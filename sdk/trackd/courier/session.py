@@ -31,7 +31,7 @@ class ServedSession:
     def __init__(self, directory: Path, lock: int, info: spool.SessionInfo) -> None:
         self.directory = directory
         self.info = info
-        self.owner = Owner(info.pid, info.start_ticks, info.pid_namespace, (directory / "alive", info.alive_offset))
+        self.owner = _owner(directory, info)
         self._memory = OomWatch(info.pid)
         self.lanes: dict[bytes, SpoolLane] = {}
         self.unreadable: set[str] = set()
@@ -49,9 +49,7 @@ class ServedSession:
             return None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            info = msgspec.json.decode((directory / "session.json").read_bytes(), type=spool.SessionInfo)
-            if info.format > version.SPOOL_FORMAT:
-                raise UnreadableHeadError(f"{directory} has format {info.format}, ours is {version.SPOOL_FORMAT}")
+            info = _read_info(directory)
         except (OSError, ValueError, RecursionError):
             os.close(lock)
             return None
@@ -157,6 +155,26 @@ class ServedSession:
         }  # fmt: skip
         own = msgspec.structs.replace(target, role="courier", announce=False)
         return Lane(self.directory, own, start, self.info.spool_quota_bytes)
+
+
+def is_owner_dead(directory: Path) -> bool:
+    """Whether the process that made this session directory is gone. Raises OSError or ValueError: it is none."""
+    owner = _owner(directory, _read_info(directory))
+    try:
+        return owner.is_dead()
+    finally:
+        owner.close()
+
+
+def _read_info(directory: Path) -> spool.SessionInfo:
+    info = msgspec.json.decode((directory / "session.json").read_bytes(), type=spool.SessionInfo)
+    if info.format > version.SPOOL_FORMAT:
+        raise UnreadableHeadError(f"{directory} has format {info.format}, ours is {version.SPOOL_FORMAT}")
+    return info
+
+
+def _owner(directory: Path, info: spool.SessionInfo) -> Owner:
+    return Owner(info.pid, info.start_ticks, info.pid_namespace, (directory / "alive", info.alive_offset))
 
 
 def _note_logged(lane: SpoolLane) -> None:
