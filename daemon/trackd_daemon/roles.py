@@ -238,7 +238,7 @@ class Daemon:
                 self._ledger,
                 self._on_committed,
                 self._on_notice,
-                overflow=lambda: self._ingest.waiting(name) if self._full_reason else (),
+                overflow=lambda: self._ingest.overflow(name),
                 on_rejected=self._park,
                 on_pardoned=lambda batch: self._parked.drop(batch.writer_id, batch.first_seq),
                 longest_retry_s=_EMBEDDED_RETRY_S if name == EMBEDDED else LONGEST_RETRY_S,
@@ -277,6 +277,7 @@ class Daemon:
     def _on_progress(self, progress: Progress) -> None:
         """The log has got on."""
         self._full_reason = progress.full_reason
+        self._ingest.log_takes(nothing=bool(progress.full_reason), stuck=progress.stuck)
         self._sessions.changed(self._ledger.advance(progress.received, progress.durable, {}))
         if progress.taken_bytes:
             self._ingest.taken(progress.taken_bytes)
@@ -289,7 +290,7 @@ class Daemon:
 
     def _pass_through(self) -> None:
         """On a full disk the routes look for what waits in memory."""
-        for name in self._ingest.waiting_routes() if self._full_reason else ():
+        for name in self._ingest.overflowing():
             if (route := self._route(name)) is not None:
                 route.look()
 

@@ -46,7 +46,7 @@ class Agent:
         self.log = LogWriter(directory, recovered, quota=quota, segment_bytes=SEGMENT_BYTES, disk=disk)
         greeter = access.Greeter(b"c" * 32, 1, ingest_pb2.ACK_DURABLE)
         self.ingest = agent.AgentIngest(greeter, self.ledger, self, self.sessions)
-        self.outbox = Outbox(ROUTE, self.ledger, lambda: self.ingest.waiting(ROUTE) if self.log.full_reason else ())
+        self.outbox = Outbox(ROUTE, self.ledger, lambda: self.ingest.overflow(ROUTE))
         self._loss, self.outbox._loss = self.outbox._loss, self._checked_loss  # type: ignore[method-assign]
         self.source = reader.RouteReader(directory, ROUTE, lambda: self.log.segments)
         self._backlog = Backlog()
@@ -91,6 +91,7 @@ class Agent:
 
     def _tell(self) -> None:
         progress = self.log.take_progress()
+        self.ingest.log_takes(nothing=bool(progress.full_reason), stuck=progress.stuck)
         self.sessions.changed(self.ledger.advance(progress.received, progress.durable, {}))
         progress.taken_bytes += self._backlog.take_dropped()
         if progress.taken_bytes:

@@ -44,6 +44,8 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
         self._log = log
         self._waiting_bytes = 0
         self._waiting: dict[str, deque[ingest_pb2.Batch]] = {}
+        self._is_log_full = False
+        self._stuck: Sequence[ingest_pb2.Batch] = ()
         self._has_room = asyncio.Event()
         self._has_room.set()
 
@@ -58,13 +60,20 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
         if self._waiting_bytes < WAITING_BYTES:
             self._has_room.set()
 
-    def waiting_routes(self) -> list[str]:
-        """The routes that have batches in memory."""
-        return list(self._waiting)
+    def log_takes(self, *, nothing: bool, stuck: Sequence[ingest_pb2.Batch]) -> None:
+        """Whether the log takes `nothing` at the moment, and what it holds in memory only (`Progress.stuck`)."""
+        self._is_log_full = nothing or bool(stuck)
+        self._stuck = stuck
 
-    def waiting(self, route: str) -> list[ingest_pb2.Batch]:
-        """The batches of a route that are in memory and not in the log, in order."""
-        return list(self._waiting.get(route, ()))
+    def overflow(self, route: str) -> list[ingest_pb2.Batch]:
+        """What follows the durable log of a route and cannot get into it, in order per writer; usually nothing."""
+        if not self._is_log_full:
+            return []
+        return [*(batch for batch in self._stuck if batch.route == route), *self._waiting.get(route, ())]
+
+    def overflowing(self) -> set[str]:
+        """The routes of which there is an `overflow`."""
+        return {*(batch.route for batch in self._stuck), *self._waiting} if self._is_log_full else set()
 
     async def Hello(self, request: ingest_pb2.HelloRequest, context: Any) -> ingest_pb2.HelloReply:
         """See the proto."""

@@ -51,6 +51,8 @@ class Progress:
     """What lies before it may be read and sent."""
     full_reason: str = ""
     """Why nothing can be appended at the moment."""
+    stuck: tuple[ingest_pb2.Batch, ...] = ()
+    """Appended, perhaps lost by a failed sync, and not written again so far: the disk takes nothing."""
 
 
 @dataclass(slots=True)
@@ -100,6 +102,7 @@ class LogWriter:
         """Recovered segments that may hold frames the disk does not: nothing goes before they are copied."""
         self.full_reason = ""
         """Why nothing can be appended at the moment."""
+        self._stuck: tuple[ingest_pb2.Batch, ...] = ()
         self.segments: tuple[int, ...] = tuple(self._state.segments)
         """Numbers of the existing segments, ascending; replaced as a whole, so any thread may read it."""
         self.size_bytes = self._state.bytes
@@ -187,7 +190,7 @@ class LogWriter:
     def take_progress(self) -> Progress:
         """What happened since the last call."""
         progress, self._progress = self._progress, Progress()
-        progress.full_reason = self.full_reason
+        progress.full_reason, progress.stuck = self.full_reason, self._stuck
         return progress
 
     def end(self) -> None:
@@ -303,6 +306,7 @@ class LogWriter:
         had_acks = any(frame.acks for frame in self._unsynced)
         self._unsynced.clear()
         self._unsynced_bytes = 0
+        self._stuck = ()
         self._dirty_since = None
         self._progress.durable_end = Position(self._file.number, self._file.size)
         if self._file.mark(self._next_lsn):
@@ -348,7 +352,7 @@ class LogWriter:
     def _start_anew(self) -> None:
         """Go on in a new segment after an error, rewriting what the old one may have lost."""
         lost = list(self._unsynced)
-        if self._file is not None and lost:
+        if self._file is not None and lost and self._file not in self._torn:  # not again at each attempt
             self._torn.append(self._file)
         for frame in lost:
             if frame.writer_id:
@@ -406,6 +410,7 @@ class LogWriter:
     def back_off(self, error: OSError) -> None:
         """Nothing could be written: remember why, free the reserve for control frames, and try again later."""
         self.full_reason = f"cannot write to {self.directory}: {error.strerror or error}"
+        self._stuck = tuple(ingest_pb2.Batch.FromString(frame.payload) for frame in self._unsynced if frame.writer_id)
         if error.errno in _NO_SPACE:
             self._reserve.unlink(missing_ok=True)
 

@@ -68,6 +68,7 @@ class Log:
         self.durable: dict[bytes, int] = {}
         self.end = Position(0, 0)
         self.full = ""
+        self.stuck: tuple[ingest_pb2.Batch, ...] = ()
         self.progress = threading.Condition()
         self.recovered = recovery.recover(directory, 1)
         self.wal = Wal(directory, self.recovered, self._notify, **options)
@@ -78,7 +79,7 @@ class Log:
             self.received |= progress.received
             self.durable |= progress.durable
             self.end = progress.durable_end or self.end
-            self.full = progress.full_reason
+            self.full, self.stuck = progress.full_reason, progress.stuck
             self.progress.notify_all()
 
     def wait(self, is_reached: Callable[[], bool]) -> None:
@@ -268,8 +269,9 @@ def test_while_every_sync_fails_nothing_is_called_durable(logs: list[Log], direc
     log.wait(lambda: bool(log.full))
     assert log.durable == {}
     assert "injected" in log.full
+    assert [(b.first_seq, b.count) for b in log.stuck] == [(1, 10)], "what must go past the log for now"
     disk.fail_sync = lambda: None
-    log.wait(lambda: log.durable == {A: 10})
+    log.wait(lambda: log.durable == {A: 10} and not log.stuck)
     assert log.seqs(A) == list(range(1, 11))
 
 
