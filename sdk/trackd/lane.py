@@ -16,10 +16,8 @@ import os
 import struct
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from operator import index
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -27,12 +25,10 @@ import msgspec
 from trackd_proto import limits, records, spool
 from trackd_proto.checksum import crc32
 
-from trackd import messages, values
+from trackd import chunks, forking, messages, rows, values
 from trackd import spool as files
 
 _to_row = values.to_row
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(strict=False).decode
 _monotonic_ns = time.monotonic_ns
 _ANCHOR_NS: Final = time.time_ns() - time.monotonic_ns()
 """One (wall, monotonic) anchor per process: a step of the wall clock never folds a chart."""
@@ -42,9 +38,7 @@ _ORDINAL: Final = records.ROW_ORDINAL
 _PUBLISHED: Final = spool.PUBLISHED
 _FRAME_BYTES: Final = spool.FRAME_BYTES
 _pack_frame = struct.Struct("=IIIIQ").pack_into  # native order: one memcpy per field
-_WIPE_ON_FORK: Final = 18
 _CRC_SLICE: Final = spool.CRC_SLICE
-_MAX_SHAPES: Final = 256
 _FULL_RETRY_S: Final = 0.1
 _LOSING: Final = 0
 """As the end of the room in a chunk: records are being dropped for want of space, and their loss is still open."""
@@ -73,28 +67,6 @@ class Watermarks(NamedTuple):
     """Seqs declared lost."""
 
 
-class _Shape:
-    """What is known of rows with the same keys in the same order."""
-
-    __slots__ = ("encode", "latest", "must_convert")
-
-    def __init__(self, must_convert: bool, encode: Callable[[Any], bytes]) -> None:
-        self.must_convert = must_convert
-        self.encode = encode
-        self.latest = b""
-
-
-def _new_shape(keys: tuple[Any, ...], data: Mapping[str, Any]) -> _Shape:
-    if type(data) is not dict or not all(type(key) is str for key in keys):
-        return _Shape(True, _encode)
-    others = set(map(type, data.values())) - values.SCALARS
-    if not others:
-        return _Shape(False, _encode)
-    # Tensors: the encoder itself asks each for its number, in two thirds of the time of converting the row first.
-    item = values.own_item(others)
-    return _Shape(item is None, msgspec.msgpack.Encoder(enc_hook=item).encode)
-
-
 def now_us() -> int:
     """Microseconds since the epoch by the process's one anchor."""
     return (_ANCHOR_NS + _monotonic_ns()) // 1000
@@ -112,9 +84,7 @@ class Lane:
     """One writer. Made by `Session.lane`; used from any thread, from signal handlers and from forked children."""
 
     __slots__ = (
-        "__weakref__",
         "_alive",
-        "_chunk_size",
         "_chunks",
         "_closed",
         "_directory",
@@ -122,12 +92,10 @@ class Lane:
         "_full_until",
         "_head",
         "_is_making_nested",
-        "_latest_flat",
         "_lock",
         "_nested",
         "_place",
         "_quota",
-        "_rolled",
         "_shapes",
         "_start",
         "_state",
@@ -154,7 +122,6 @@ class Lane:
         self.on_refused: Callable[[], None] | None = None
         """Called for every row after `close()`; may warn or raise."""
         self._begin(target, dict(start))
-        _LANES.add(self)
 
     def _begin(self, target: spool.Target, start: dict[str, Any]) -> None:
         """A new writer with empty files: at construction, and again in a forked child."""
@@ -162,19 +129,16 @@ class Lane:
         self.writer_id = new_writer_id()
         self._start = start
         self._lock = threading.RLock()
-        self._alive = _fork_guard()
+        self._alive = forking.guard()
         self._nested: Lane | None = None
         self._is_making_nested = False
         self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._closed = False
         self.refused = 0
-        self._shapes: dict[tuple[Any, ...], _Shape] = {}
-        self._latest_flat: dict[str, Any] = {}
+        self._shapes = rows.Shapes()
         self._dropped = 0
         self._full_until = 0.0
-        self._rolled = time.monotonic()
-        self._chunk_size = 0
-        self._chunks = deque([(0, spool.CHUNK_SIZES[0])])  # (number, bytes) of those that may still be there
+        self._chunks = chunks.Chunks(self._directory, self.writer_id, self._quota)
         self._head, (memory, limit) = self._first_files()
         self._words = memoryview(self._head).cast("Q")
         # (chunk, end of the room in it, offset of the next frame, last seq, next ordinal or step, rolling crc,
@@ -199,14 +163,14 @@ class Lane:
             # A shape seen before needs no look at its keys; msgspec itself refuses values that need converting.
             shape = self._shapes.get(keys)
         except TypeError:
-            raise _not_a_mapping(data) from None
+            raise rows.not_a_mapping(data) from None
         if shape is None:
             self._row_slow(data, keys, step, commit)
             return
         if shape.must_convert:
             data = _to_row(data)
         if step is not None:
-            step = _checked_step(step)
+            step = rows.checked_step(step)
         try:
             lock.acquire()  # inside: an interrupt right after it must find the release below
             memory, limit, offset, seq, x, crc, kind = self._state
@@ -253,7 +217,7 @@ class Lane:
         if self._closed:
             self._refuse_late()
             return
-        payload = _encode([kind, now_us(), 0, values.to_safe(dict(body))])
+        payload = rows.encode([kind, now_us(), 0, values.to_safe(dict(body))])
         with self._lock:
             self._put(payload, self._state[4], self._state[6])
 
@@ -270,7 +234,7 @@ class Lane:
     def latest(self) -> dict[str, Any]:
         """The last value of every key that this process logged, by dotted path."""
         with self._lock:
-            return {**self._latest_flat, **_merged([shape.latest for shape in self._shapes.values()])}
+            return self._shapes.latest()
 
     def watermarks(self) -> Watermarks:
         """How far the records of this lane have come (a second lane's are not counted in)."""
@@ -341,8 +305,7 @@ class Lane:
         is_inside = self._lock._is_owned()  # type: ignore[attr-defined]
         self._closed = True
         with self._lock:
-            self._latest_flat = self.latest()
-            self._shapes.clear()  # every later row takes the slow path, which looks whether the lane is closed
+            self._shapes.forget()  # every later row takes the slow path, which looks whether the lane is closed
             memory, limit, offset, seq, x, crc, kind = self._state
             if limit != _LOSING:  # for rows of other threads that are past that look and wait for the lock
                 self._state = (memory, _ENDED, offset, seq, x, crc, kind)
@@ -374,36 +337,28 @@ class Lane:
             self._refuse_late()
             return
         if step is not None:
-            step = _checked_step(step)
-        body = self._convert(data)
+            step = rows.checked_step(step)
+        body = _converted(data)
         with self._lock:
             memory, limit, offset, seq, x, crc, kind = self._state
             if not body:
                 if commit:  # log({}, commit=True) ends a row that was left open and writes nothing
                     self._state = (memory, limit, offset, seq, x + 1, crc, kind)
                 return
-            shape = self._learn(keys, data)
+            shape = self._shapes.learn(keys, data)
             at, at_kind = (x, kind) if step is None else (step, _ROW)
             if step is None:
                 x += commit is None or commit
             elif step >= x:
                 x, kind = step + bool(commit), _ROW
-            shape.latest = _row_bytes(at_kind, at, body)
+            shape.latest = rows.row_bytes(at_kind, now_us(), at, body)
             self._put(shape.latest, x, kind)
 
-    def _learn(self, keys: tuple[Any, ...], data: Mapping[str, Any]) -> _Shape:
-        """Remember whether rows of this shape can be encoded as they are or need converting first."""
-        if len(self._shapes) >= _MAX_SHAPES:
-            self._latest_flat |= _merged([shape.latest for shape in self._shapes.values()])
-            self._shapes.clear()
-        shape = self._shapes[keys] = _new_shape(keys, data)
-        return shape
-
-    def _encode_converted(self, kind: int, x: int, shape: _Shape, data: Mapping[str, Any]) -> bytes:
+    def _encode_converted(self, kind: int, x: int, shape: rows.Shape, data: Mapping[str, Any]) -> bytes:
         """A row of a known shape whose values are, this time, not plain."""
         if any(hasattr(value, "item") for value in data.values()):
             shape.must_convert = True  # tensors now: convert first from here on
-        return _row_bytes(kind, x, self._convert(data))
+        return rows.row_bytes(kind, now_us(), x, _converted(data))
 
     def _put(self, payload: bytes, x: int, kind: int) -> None:
         """Write a record of any size with the lock held; rolls, splits or declares a loss where it must.
@@ -411,11 +366,11 @@ class Lane:
         `x` and `kind` are the next automatic row's.
         """
         if self._closed:  # while this call waited for the lock
-            self._shapes.clear()  # one may have been learned meanwhile
+            self._shapes.forget()  # one may have been learned meanwhile
             self._refuse()
             return
         if len(payload) > limits.MAX_RECORD_BYTES:
-            parts = _split(payload)
+            parts = rows.split(payload)
             for part in parts[:-1]:
                 self._put(part, self._state[4], self._state[6])
             payload = parts[-1]
@@ -434,16 +389,6 @@ class Lane:
         self._state = (memory, limit, (end + 7) & -8, seq, x, check, kind)
         self._words[_PUBLISHED] = seq
 
-    def _convert(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        if not isinstance(data, Mapping):
-            raise _not_a_mapping(data)
-        row = values.to_row(data)
-        if len(row) > 1000 and values.leaves(row) > limits.MAX_LEAVES:
-            raise ValueError(
-                f"log() was given more than {limits.MAX_LEAVES:,} values in one row: log them in several calls"
-            )
-        return row
-
     # -- a place without space -----------------------------------------------------------------------------------------
 
     def _first_files(self) -> tuple[mmap.mmap, tuple[files.Chunk, int]]:
@@ -453,7 +398,7 @@ class Lane:
             if self._place is not None:
                 self._place.prepare()
             head = files.create_head(self._directory, self.writer_id, self.target)
-            return head, self._map(0)
+            return head, self._chunks.first()
         except OSError as error:  # a head that was made stays: a courier may have it open
             self.is_in_memory = True
             self._full_until = time.monotonic() + _FULL_RETRY_S
@@ -491,12 +436,6 @@ class Lane:
 
     # -- chunks ------------------------------------------------------------------------------------------------------
 
-    def _map(self, number: int) -> tuple[files.Chunk, int]:
-        """A chunk, and where its records must end for now (behind the last there is room for an END mark)."""
-        chunk = files.map_chunk(self._directory, self.writer_id, number, spool.CHUNK_SIZES[self._chunk_size])
-        limit = len(chunk) - _FRAME_BYTES
-        return chunk, limit if chunk.filler is None else min(limit, chunk.filler.advance(spool.CHUNK_HEADER.size + 1))
-
     def _note_roll(self, chunk: files.Chunk) -> None:
         self._words[spool.ROLLS] = chunk.number + 1
         self._words[spool.UNPREPARED] += chunk.filler is not None
@@ -523,14 +462,11 @@ class Lane:
         now = time.monotonic()
         if now < self._full_until or limit == _ENDED:
             return False
-        if now - self._rolled < 2.0:
-            self._chunk_size = min(self._chunk_size + 1, len(spool.CHUNK_SIZES) - 1)
         try:
-            following, room = self._next_chunk(chunk.number + 1)
+            following, room = self._chunks.following(chunk.number)
         except OSError:
             self._full_until = now + _FULL_RETRY_S
             return False
-        self._rolled = now
         begin = spool.CHUNK_HEADER.size
         if limit == _LOSING:
             begin = self._declare_loss(following, seq, crc)
@@ -552,33 +488,6 @@ class Lane:
                 if self._state[1] == _LOSING:
                     self._roll()
 
-    def _next_chunk(self, number: int) -> tuple[files.Chunk, int]:
-        """Chunk `number` as `_map` gives it, a smaller one where quota or disk are nearly full. Raises OSError."""
-        held, limit = self._held_bytes(), self._quota
-        while True:
-            try:
-                # One more than the current chunk always: only then is there something that can be freed.
-                if len(self._chunks) > 1 and held + spool.CHUNK_SIZES[self._chunk_size] > limit:
-                    raise files.NoSpaceError("the spool's quota is used up")
-                following, room = self._map(number)
-                break
-            except files.NoSpaceError:
-                if self._chunk_size == 0:
-                    raise
-                self._chunk_size -= 1
-        if not self._chunks or self._chunks[-1][0] != number:  # an interrupted roll is done again
-            self._chunks.append((number, len(following)))
-        return following, room
-
-    def _held_bytes(self) -> int:
-        """What this lane's chunks take. They go in order: of those that are left one is looked at, however many."""
-        while self._chunks:
-            number, _ = self._chunks[0]
-            if os.access(self._directory / spool.chunk_name(self.writer_id.hex(), number), os.F_OK):
-                break
-            self._chunks.popleft()
-        return sum(size for _, size in self._chunks)
-
     def _drop(self, x: int, kind: int) -> None:
         """No space: this record's seq is used and declared lost. Absolute values: an interrupt changes nothing."""
         chunk, limit, offset, seq, _, crc, _ = self._state
@@ -598,7 +507,7 @@ class Lane:
     def _declare_loss(self, chunk: files.Chunk, last: int, crc: int) -> int:
         """Write the open loss, which ends with seq `last`, as the first frame of a chunk; the offset behind it."""
         offset, first = spool.CHUNK_HEADER.size, self._words[spool.LOSS_FIRST]
-        payload = _encode([last + 1 - first, "full"])
+        payload = rows.encode([last + 1 - first, "full"])
         end = offset + _FRAME_BYTES + len(payload)
         chunk[offset + _FRAME_BYTES : end] = payload
         _pack_frame(chunk, offset, len(payload), spool.loss_crc(payload, crc), crc, spool.LOSS_FLAG, first)
@@ -650,7 +559,7 @@ class Lane:
 
     def _in_child(self) -> None:
         """First use in a forked child: the inherited maps are the parent's; begin a writer of our own."""
-        with _fork_lock[0]:
+        with forking.lock():
             if self._alive[0]:
                 return
             closed = self._closed
@@ -659,88 +568,13 @@ class Lane:
             self._closed = closed
 
 
-def flatten(body: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested maps as dotted paths; a tagged value counts as a leaf."""
-    flat: dict[str, Any] = {}
-    for key, value in body.items():
-        if isinstance(value, dict) and records.TAG not in value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _merged(payloads: list[bytes]) -> dict[str, Any]:
-    """The last value of every key in these encoded rows, by dotted path."""
-    merged: dict[str, Any] = {}
-    for row in sorted((_decode(payload) for payload in payloads if payload), key=lambda row: int(row[1])):
-        merged.update(flatten(row[3]))
-    return merged
-
-
-def _not_a_mapping(data: object) -> TypeError:
-    return TypeError(f"log() expects a mapping of names to values, e.g. {{'loss': 0.1}}, not {type(data).__name__}")
-
-
-def _row_bytes(kind: int, x: int, data: Mapping[str, Any]) -> bytes:
-    try:
-        return _encode((kind, now_us(), x, data))
-    except Exception:
-        return _encode((kind, now_us(), x, values.to_safe(data)))
-
-
-def _checked_step(step: Any) -> int:
-    try:
-        number = index(step)
-    except TypeError:
-        scalar = step.item() if hasattr(step, "item") else step
-        if not isinstance(scalar, (int, float)) or scalar != scalar // 1:
-            raise TypeError(f"log(step=...) expects an integer, not {type(step).__name__} {step!r}") from None
-        number = int(scalar)
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(f"log(step={number}) is outside the range of 64-bit integers")
-    return number
-
-
-def _split(payload: bytes) -> list[bytes]:
-    """A row too large for one record as several at the same step; a single value too large is cut."""
-    kind, time_us, x, body = _decode(payload)
-    half = limits.MAX_RECORD_BYTES // 2
-    parts: list[dict[str, Any]] = [{}]
-    size = 0
-    for key, value in body.items():
-        encoded = len(_encode(value)) + len(key) + 10
-        if encoded > half:
-            value = records.tagged_repr(f"{str(value)[:4096]}… ({encoded:,} bytes, cut: larger than a record)")  # noqa: PLW2901
-            encoded = 8192
-        if size + encoded > half and parts[-1]:
-            parts.append({})
-            size = 0
-        parts[-1][key] = value
-        size += encoded
-    return [_encode((kind, time_us, x, part)) for part in parts]
-
-
-def _fork_guard() -> mmap.mmap:
-    """A page whose first byte is 1 here and 0 in every forked child, forks behind Python's back included."""
-    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    page[0] = 1
-    try:
-        page.madvise(_WIPE_ON_FORK)
-    except (OSError, ValueError, AttributeError):
-        _UNWIPED.append(page)
-    return page
-
-
-_LANES: "weakref.WeakSet[Lane]" = weakref.WeakSet()
-_UNWIPED: list[mmap.mmap] = []
-_fork_lock = [threading.Lock()]
-
-
-def _after_fork_in_child() -> None:
-    _fork_lock[0] = threading.Lock()
-    for page in _UNWIPED:
-        page[0] = 0
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+def _converted(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A row whose values are plain. Raises TypeError or ValueError."""
+    if not isinstance(data, Mapping):
+        raise rows.not_a_mapping(data)
+    row = values.to_row(data)
+    if len(row) > 1000 and values.leaves(row) > limits.MAX_LEAVES:
+        raise ValueError(
+            f"log() was given more than {limits.MAX_LEAVES:,} values in one row: log them in several calls"
+        )
+    return row

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-from trackd.lane import flatten
+from trackd.rows import flatten
 from trackd.sections import MISSING, Section, plain
 
 Send = Callable[[dict[str, Any]], None]

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 from unittest import mock
 
+from trackd import chunks as chunks_module
 from trackd import lane as lane_module
 from trackd import spool as files
 from trackd.courier import lanes as lanes_module
@@ -258,7 +259,15 @@ def small() -> Iterator[None]:
             (os, "urandom", CLOCK.urandom),
             *(
                 (module, "time", CLOCK)
-                for module in (lane_module, lanes_module, session, sender_module, log_writer, agent_module)
+                for module in (
+                    lane_module,
+                    chunks_module,
+                    lanes_module,
+                    session,
+                    sender_module,
+                    log_writer,
+                    agent_module,
+                )
             ),
         ):
             stack.enter_context(mock.patch.object(owner, name, value))

@@ -291,7 +291,7 @@ def test_waiting_declares_a_loss_when_there_is_space_again_though_no_row_follows
 
 @pytest.mark.parametrize("size", [limits.MAX_RECORD_BYTES - n for n in (0, 40, 60, 64, 100, 128, 200)])
 def test_a_record_as_large_as_the_smallest_chunk_finds_its_place(lane: Lane, tmp_path: Path, size: int) -> None:
-    lane._rolled -= 60.0  # not in a hurry: the next chunk would be a small one
+    lane._chunks._made_s -= 60.0  # not in a hurry: the next chunk would be a small one
     lane.row({"a": 1})
     lane.row({"text": "q" * (size - 30)})
     lane.row({"a": 2})

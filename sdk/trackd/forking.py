@@ -1,0 +1,35 @@
+"""How a lane notices that it is in a forked child, whoever forked."""
+
+import mmap
+import os
+import threading
+from typing import Final
+
+_WIPE_ON_FORK: Final = 18
+_unwiped: Final[list[mmap.mmap]] = []
+_lock: Final = [threading.Lock()]
+
+
+def guard() -> mmap.mmap:
+    """A page whose first byte is 1 here and 0 in every forked child, forks behind Python's back included."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    page[0] = 1
+    try:
+        page.madvise(_WIPE_ON_FORK)
+    except (OSError, ValueError, AttributeError):
+        _unwiped.append(page)
+    return page
+
+
+def lock() -> threading.Lock:
+    """For what a child does once; free in every child, whatever its parent's other threads did."""
+    return _lock[0]
+
+
+def _after_fork_in_child() -> None:
+    _lock[0] = threading.Lock()
+    for page in _unwiped:
+        page[0] = 0
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,121 @@
+"""Rows as records: what is known of their shapes, their encoding, and what makes them fit. No I/O."""
+
+from collections.abc import Callable, Mapping
+from operator import index
+from typing import Any, Final
+
+import msgspec
+from trackd_proto import limits, records
+
+from trackd import values
+
+encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(strict=False).decode
+_MAX_SHAPES: Final = 256
+
+
+class Shape:
+    """What is known of rows with the same keys in the same order."""
+
+    __slots__ = ("encode", "latest", "must_convert")
+
+    def __init__(self, must_convert: bool, encode: Callable[[Any], bytes]) -> None:
+        self.must_convert = must_convert
+        self.encode = encode
+        self.latest = b""
+
+
+class Shapes(dict[tuple[Any, ...], Shape]):
+    """By their keys, and the last value of every key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._flat: dict[str, Any] = {}
+
+    def learn(self, keys: tuple[Any, ...], data: Mapping[str, Any]) -> Shape:
+        """Remember whether rows of this shape can be encoded as they are or need converting first."""
+        if len(self) >= _MAX_SHAPES:
+            self.forget()
+        shape = self[keys] = _new_shape(keys, data)
+        return shape
+
+    def latest(self) -> dict[str, Any]:
+        """The last value of every key, by dotted path."""
+        latest = dict(self._flat)
+        rows = (_decode(shape.latest) for shape in self.values() if shape.latest)
+        for row in sorted(rows, key=lambda row: int(row[1])):
+            latest.update(flatten(row[3]))
+        return latest
+
+    def forget(self) -> None:
+        """The shapes, not the values."""
+        self._flat = self.latest()
+        self.clear()
+
+
+def _new_shape(keys: tuple[Any, ...], data: Mapping[str, Any]) -> Shape:
+    if type(data) is not dict or not all(type(key) is str for key in keys):
+        return Shape(True, encode)
+    others = set(map(type, data.values())) - values.SCALARS
+    if not others:
+        return Shape(False, encode)
+    # Tensors: the encoder itself asks each for its number, in two thirds of the time of converting the row first.
+    item = values.own_item(others)
+    return Shape(item is None, msgspec.msgpack.Encoder(enc_hook=item).encode)
+
+
+def flatten(body: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested maps as dotted paths; a tagged value counts as a leaf."""
+    flat: dict[str, Any] = {}
+    for key, value in body.items():
+        if isinstance(value, dict) and records.TAG not in value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def not_a_mapping(data: object) -> TypeError:
+    """For `log()` of something else."""
+    return TypeError(f"log() expects a mapping of names to values, e.g. {{'loss': 0.1}}, not {type(data).__name__}")
+
+
+def row_bytes(kind: int, time_us: int, x: int, data: Mapping[str, Any]) -> bytes:
+    """The record of a row, whatever its values are."""
+    try:
+        return encode((kind, time_us, x, data))
+    except Exception:
+        return encode((kind, time_us, x, values.to_safe(data)))
+
+
+def checked_step(step: Any) -> int:
+    """An integer of 64 bits. Raises TypeError or ValueError."""
+    try:
+        number = index(step)
+    except TypeError:
+        scalar = step.item() if hasattr(step, "item") else step
+        if not isinstance(scalar, (int, float)) or scalar != scalar // 1:
+            raise TypeError(f"log(step=...) expects an integer, not {type(step).__name__} {step!r}") from None
+        number = int(scalar)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"log(step={number}) is outside the range of 64-bit integers")
+    return number
+
+
+def split(payload: bytes) -> list[bytes]:
+    """A row too large for one record as several at the same step; a single value too large is cut."""
+    kind, time_us, x, body = _decode(payload)
+    half = limits.MAX_RECORD_BYTES // 2
+    parts: list[dict[str, Any]] = [{}]
+    size = 0
+    for key, value in body.items():
+        encoded = len(encode(value)) + len(key) + 10
+        if encoded > half:
+            value = records.tagged_repr(f"{str(value)[:4096]}… ({encoded:,} bytes, cut: larger than a record)")  # noqa: PLW2901
+            encoded = 8192
+        if size + encoded > half and parts[-1]:
+            parts.append({})
+            size = 0
+        parts[-1][key] = value
+        size += encoded
+    return [encode((kind, time_us, x, part)) for part in parts]
