@@ -1,10 +1,9 @@
 """The catalog's share of ingest: what each record changes in the catalog, inside one transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
@@ -13,13 +12,13 @@ from sqlalchemy.engine import Connection
 from trackd_proto import records
 
 from trackd_daemon.model import RunChange
-from trackd_daemon.store import decode, lineage, steps, tables
+from trackd_daemon.store import decode, facts, lineage, names, steps, tables
 from trackd_daemon.store.decode import Block, Decoded, Fact, Raw
-from trackd_daemon.store.order import inherited_key, order_key, weak_key
+from trackd_daemon.store.introduction import Introduction, int_or
+from trackd_daemon.store.order import order_key, weak_key
 
 MAX_CHANGE_KEYS: Final = 1000
 STREAMS: Final = {records.ROW: "default", records.ROW_ORDINAL: "default", records.SYSTEM: "system"}
-_json = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -52,15 +51,6 @@ class Touch:
     fields: set[str] = field(default_factory=set)
 
 
-def _upsert_lww(table: sa.Table, keys: Sequence[str]) -> Any:
-    """Insert, or replace every other column if the order key is greater."""
-    statement = insert(table)
-    rest = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
-    return statement.on_conflict_do_update(index_elements=keys, set_=rest, where=statement.excluded.ord > table.c.ord)
-
-
-_UPSERT_FACT: Final = _upsert_lww(tables.facts, ("run_no", "section", "path"))
-_UPSERT_LEAF: Final = _upsert_lww(tables.leaves, ("run_no", "section", "path"))
 _INSERT_LOSS: Final = insert(tables.losses).on_conflict_do_nothing()
 _INSERT_RAW: Final = insert(tables.raw_records).on_conflict_do_nothing()
 _B: Final = sa.bindparam
@@ -69,19 +59,6 @@ _ADVANCE: Final = (
     tables.writers.update()
     .where(tables.writers.c.writer_no == _B("no"))
     .values(next_seq=_B("seq"), crc32=_B("crc"), records=tables.writers.c.records + _B("more"))
-)
-_WINNERS: Final = sa.select(tables.facts.c.path, tables.facts.c.ord, tables.facts.c.value).where(
-    tables.facts.c.run_no == _B("no"),
-    tables.facts.c.section == _B("part"),
-    tables.facts.c.path.in_(_B("tops", expanding=True)),
-)
-_DROP_LEAVES: Final = tables.leaves.delete().where(
-    tables.leaves.c.run_no == _B("no"),
-    tables.leaves.c.section == _B("part"),
-    sa.or_(
-        tables.leaves.c.path == _B("top"),
-        sa.and_(tables.leaves.c.path >= _B("inside"), tables.leaves.c.path < _B("after")),
-    ),
 )
 _CREATED: Final = (
     tables.runs.update()
@@ -117,35 +94,6 @@ _WRITER: Final = (
     .join(tables.runs, tables.runs.c.run_no == tables.writers.c.run_no)
     .where(tables.writers.c.writer_id == _B("id"))
 )
-_PROJECT: Final = sa.select(tables.projects.c.project_no).where(tables.projects.c.name == _B("name"))
-_PROJECT_ALIAS: Final = sa.select(tables.project_aliases.c.project_no).where(
-    tables.project_aliases.c.name == _B("name")
-)
-_RUN: Final = sa.select(tables.runs.c.run_no).where(
-    tables.runs.c.project_no == _B("no"), tables.runs.c.run_id == _B("id"), tables.runs.c.deleted == 0
-)
-_RUN_ALIAS: Final = (
-    sa.select(tables.run_aliases.c.run_no)
-    .join(tables.runs, tables.runs.c.run_no == tables.run_aliases.c.run_no)
-    .where(
-        tables.run_aliases.c.project_no == _B("no"),
-        tables.run_aliases.c.run_id == _B("id"),
-        tables.runs.c.deleted == 0,
-    )
-)
-
-
-def _set_field(name: str) -> Any:
-    runs = tables.runs
-    mark = runs.c[f"{name}_ord"]
-    return (
-        runs.update()
-        .where(runs.c.run_no == _B("no"), sa.func.ifnull(mark, b"") < _B("ord"))
-        .values({name: _B("value"), mark.name: _B("ord")})
-    )
-
-
-_SET_FIELDS: Final = {name: _set_field(name) for name in ("name", "notes", "tags", "group", "job_type")}
 # The hottest statements are plain SQL with tuples: thousands of keys per commit are ordinary.
 _LATER: Final = "excluded.ord > key_stats.ord"
 _UPSERT_STATS: Final = (
@@ -204,7 +152,7 @@ class CatalogTransaction:
         writer = self.writer(writer_id)
         if writer is not None:
             return writer
-        intro = _Introduction.of(writer_id, project, run_id, start)
+        intro = Introduction.of(writer_id, project, run_id, start)
         run_no, attempt_no, is_deleted = self._attempt(intro)
         result = self._con.execute(
             tables.writers.insert().values(
@@ -228,7 +176,7 @@ class CatalogTransaction:
             self._touch(run_no).needs_refresh = True
         return writer
 
-    def _attempt(self, intro: "_Introduction") -> tuple[int, int, bool]:
+    def _attempt(self, intro: Introduction) -> tuple[int, int, bool]:
         attempts = tables.attempts
         origin = f"{intro.project}/{intro.run_id}"
         row = self._con.execute(
@@ -247,15 +195,17 @@ class CatalogTransaction:
         result = self._con.execute(attempts.insert().values(**values))
         return run_no, int(result.inserted_primary_key[0]), False  # type: ignore[index]
 
-    def _run(self, intro: "_Introduction") -> int:
-        project_no = find_project(self._con, intro.project)
-        run_no = None if project_no is None else find_run(self._con, project_no, intro.run_id)
+    def _run(self, intro: Introduction) -> int:
+        project_no = names.find_project(self._con, intro.project)
+        run_no = None if project_no is None else names.find_run(self._con, project_no, intro.run_id)
         if run_no is not None:
             return run_no
-        project_no = find_project(self._con, intro.project, follow=False)
+        project_no = names.find_project(self._con, intro.project, follow=False)
         if project_no is None:
-            aliased = find_project(self._con, intro.project)
-            project_no = aliased if aliased is not None else create_project(self._con, intro.project, self._now_us)
+            aliased = names.find_project(self._con, intro.project)
+            project_no = (
+                aliased if aliased is not None else names.create_project(self._con, intro.project, self._now_us)
+            )
         result = self._con.execute(
             tables.runs.insert().values(
                 project_no=project_no,
@@ -345,7 +295,7 @@ class CatalogTransaction:
         has_room = stream == "default" and len(touch.keys) < 4 * MAX_CHANGE_KEYS
         for index, (key_no, value) in enumerate(zip(numbers.tolist(), values, strict=True)):
             encoded = decode.encode_value(value) if is_number else value
-            number, words = _sortable(value) if is_number else _sortable(decode.decode_value(value))
+            number, words = facts.sortable(value) if is_number else facts.sortable(decode.decode_value(value))
             if has_room:
                 key = block.keys[index]
                 touch.keys[key] = None
@@ -375,11 +325,11 @@ class CatalogTransaction:
         if fact.kind == records.START:
             self._start(writer, touch, body, order)
         elif fact.kind == records.CONFIG:
-            self._config(writer.run_no, "config", body, order)
+            facts.set_config(self._con, writer.run_no, "config", body, order)
             self._bequeath.add(writer.run_no)
             touch.fields.add("config")
         elif fact.kind == records.META:
-            self._config(writer.run_no, "meta", body, order)
+            facts.set_config(self._con, writer.run_no, "meta", body, order)
             touch.fields.add("meta")
         elif fact.kind == records.SUMMARY:
             self._summary(writer.run_no, touch, body, order)
@@ -389,10 +339,10 @@ class CatalogTransaction:
             touch.fields.add("state")
             touch.needs_refresh = True
         elif fact.kind == records.UPDATE:
-            touch.fields.update(set_fields(self._con, writer.run_no, body, order))
+            touch.fields.update(facts.set_fields(self._con, writer.run_no, body, order))
 
     def _start(self, writer: Writer, touch: Touch, body: dict[str, Any], order: bytes) -> None:
-        created = _int_or(body.get("created_us"), writer.start_us)
+        created = int_or(body.get("created_us"), writer.start_us)
         self._con.execute(_CREATED, {"no": writer.run_no, "us": created})
         touch.fields.add("state")
         touch.needs_refresh = True
@@ -406,8 +356,8 @@ class CatalogTransaction:
         self._con.execute(_MAIN, {"no": writer.run_no, "ord": order, **texts})
         said = {k: body[k] for k in ("name", "notes", "tags", "group", "job_type") if body.get(k)}
         if body.get("is_name_generated") and "name" in said:
-            set_fields(self._con, writer.run_no, {"name": said.pop("name")}, weak_key(order))
-        set_fields(self._con, writer.run_no, said, order)
+            facts.set_fields(self._con, writer.run_no, {"name": said.pop("name")}, weak_key(order))
+        facts.set_fields(self._con, writer.run_no, said, order)
 
     def _branch(self, writer: Writer, body: dict[str, Any]) -> None:
         parent, step = str(body["branch"]["run_id"]), int(body["branch"]["step"])
@@ -418,64 +368,15 @@ class CatalogTransaction:
             return
         r = tables.runs
         project_no = self._con.execute(sa.select(r.c.project_no).where(r.c.run_no == writer.run_no)).scalar_one()
-        parent_no = find_run(self._con, project_no, parent)
+        parent_no = names.find_run(self._con, project_no, parent)
         lineage.branch(self._con, writer.attempt_no, writer.run_no, step, parent, parent_no)
         if parent_no is not None:
             self._bequeath.add(parent_no)
 
-    def _inherit(self) -> None:
-        """Hand the config of parents on to their forks, where these said nothing themselves, and to theirs."""
-        while self._bequeath:
-            parents, self._bequeath = self._bequeath, set()
-            for parent, child in lineage.pairs(self._con, parents):
-                mine = (tables.facts.c.run_no == parent, tables.facts.c.section == "config")
-                rows = self._con.execute(sa.select(tables.facts).where(*mine)).all()
-                if rows:
-                    given = [dict(row._mapping) | {"run_no": child, "ord": inherited_key(row.ord)} for row in rows]
-                    self._con.execute(_UPSERT_FACT, given)
-                    self._leaves(child, "config", [row.path for row in rows])
-                    self._bequeath.add(child)
-
-    def _config(self, run_no: int, section: str, body: dict[str, Any], order: bytes) -> None:
-        entries = [(str(k), v) for k, v in body.items()]
-        if not entries:
-            return
-        self._con.execute(
-            _UPSERT_FACT,
-            [
-                {
-                    "run_no": run_no, "section": section, "path": k, "ord": order,
-                    "deleted": 0, "value": decode.encode_value(v),
-                }
-                for k, v in entries
-            ],
-        )  # fmt: skip
-        if section == "config":
-            self._leaves(run_no, "config", [k for k, _ in entries])
-
-    def _leaves(self, run_no: int, section: str, tops: list[str]) -> None:
-        """Rebuild the searchable leaves of these top-level entries from what won."""
-        who = {"no": run_no, "part": section}
-        self._con.execute(
-            _DROP_LEAVES, [who | {"top": top, "inside": f"{top}.", "after": f"{top}/"} for top in tops]
-        )  # "/" is the character after "."
-        found: list[dict[str, Any]] = []
-        for first in range(0, len(tops), 500):
-            for row in self._con.execute(_WINNERS, who | {"tops": tops[first : first + 500]}):
-                value = msgspec.msgpack.decode(row.value, strict=False)
-                found.extend(_leaf(run_no, section, path, row.ord, v) for path, v in decode.paths([(row.path, value)]))
-        if found:
-            self._con.execute(_UPSERT_LEAF, found)
-
     def _summary(self, run_no: int, touch: Touch, body: dict[str, Any], order: bytes) -> None:
         sets, dels = body.get("set") or {}, body.get("del") or []
-        rows = [
-            {"path": str(k), "ord": order, "deleted": 0, "value": decode.encode_value(v)} for k, v in sets.items()
-        ] + [{"path": str(k), "ord": order, "deleted": 1, "value": b"\xc0"} for k in dels if k not in sets]
-        if not rows:
+        if not facts.set_summary(self._con, run_no, sets, dels, order):
             return
-        where = {"run_no": run_no, "section": "summary"}
-        self._con.execute(_UPSERT_FACT, [where | row for row in rows])
         for path, value in sets.items():
             if len(touch.last) < 4 * MAX_CHANGE_KEYS:
                 touch.last[str(path)] = (b"\xff" * 41, decode.encode_value(value))
@@ -494,20 +395,13 @@ class CatalogTransaction:
             .values(
                 exit_ord=strength + order,
                 exit_state=str(body.get("state") or "finished"),
-                exit_code=None if code is None else _int_or(code, 0),
+                exit_code=None if code is None else int_or(code, 0),
                 cause=None if body.get("cause") is None else str(body["cause"]),
                 ended_us=time_us,
             )
         )
-        # Of the latest attempt that ended: order keys begin with the attempt's start.
         trace = body.get("traceback")
-        self._con.execute(
-            _UPSERT_FACT,
-            {
-                "run_no": writer.run_no, "section": "exit", "path": "traceback", "ord": order, "deleted": 0,
-                "value": decode.encode_value(str(trace) if trace else None),
-            },
-        )  # fmt: skip
+        facts.set_traceback(self._con, writer.run_no, str(trace) if trace else None, order)
 
     # -- closing
 
@@ -520,9 +414,9 @@ class CatalogTransaction:
 
     def finish(self) -> dict[int, Touch]:
         """Bring the touched runs' own rows up to date; what was touched, by run."""
-        self._inherit()
+        facts.inherit(self._con, self._bequeath)
         for run_no in self._resummarize:
-            summary_leaves(self._con, run_no)
+            facts.summary_leaves(self._con, run_no)
         refreshed = set()
         for run_no, touch in self._touched.items():
             self._con.execute(
@@ -542,44 +436,6 @@ class CatalogTransaction:
         return self._touched
 
 
-@dataclass(frozen=True, slots=True)
-class _Introduction:
-    """Who a new writer is."""
-
-    project: str
-    run_id: str
-    attempt: str
-    start_us: int
-    created_us: int
-    role: str
-    pid: int | None
-    host: str | None
-
-    @classmethod
-    def of(cls, writer_id: bytes, project: str, run_id: str, start: Fact | None) -> "_Introduction":
-        born_us = int.from_bytes(writer_id[:6], "big") * 1000  # a UUIDv7 begins with its time in milliseconds
-        body = start.body if start else {}
-        who = body.get("writer")
-        who = who if isinstance(who, dict) else {}
-        begun = _int_or(body.get("attempt_start_us"), born_us)
-        pid = who.get("pid")
-        return cls(
-            project=str(body.get("project") or project),
-            run_id=str(body.get("run_id") or run_id),
-            attempt=str(body.get("attempt") or f"lost-{writer_id.hex()}"),
-            start_us=begun,
-            created_us=_int_or(body.get("created_us"), begun),
-            role=str(who.get("role") or "unknown"),
-            pid=None if pid is None else _int_or(pid, 0),
-            host=None if who.get("host") is None else str(who["host"]),
-        )
-
-
-def _int_or(value: object, default: int) -> int:
-    is_good = isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-    return int(value) if is_good else default  # type: ignore[call-overload]
-
-
 def _finite_range(block: Block) -> tuple[list[float | None], list[float | None]]:
     """Least and greatest finite value per key."""
     if block.column == decode.OTHERS:
@@ -593,62 +449,6 @@ def _finite_range(block: Block) -> tuple[list[float | None], list[float | None]]
         high = np.where(finite, values, -np.inf).max(axis=1)
         return [None if v == np.inf else v for v in low.tolist()], [None if v == -np.inf else v for v in high.tolist()]
     return low.astype(np.float64).tolist(), high.astype(np.float64).tolist()
-
-
-def _sortable(value: object) -> tuple[float | None, str | None]:
-    """(number, text) by which a filter finds a value."""
-    if isinstance(value, bool):
-        return None, "true" if value else "false"
-    if isinstance(value, int | float):
-        try:
-            return float(value), None
-        except OverflowError:
-            return None, str(value)
-    if value is None:
-        return None, None
-    return None, value if isinstance(value, str) else _json(value).decode()[:1000]
-
-
-def _leaf(run_no: int, section: str, path: str, order: bytes, value: object, deleted: int = 0) -> dict[str, Any]:
-    number, words = _sortable(decode.plain(value))
-    return {
-        "run_no": run_no, "section": section, "path": path, "ord": order, "deleted": deleted,
-        "num": number, "txt": words,
-    }  # fmt: skip
-
-
-def summary_leaves(con: Connection, run_no: int) -> None:
-    """Rebuild the searchable leaves of the explicit summary: writes in their order, later ones over earlier ones."""
-    facts, table = tables.facts, tables.leaves
-    mine = (facts.c.run_no == run_no, facts.c.section == "summary")
-    result: dict[str, dict[str, Any]] = {}
-    for row in con.execute(sa.select(facts).where(*mine).order_by(facts.c.ord, facts.c.path)):
-        for path in [p for p in result if p == row.path or p.startswith(f"{row.path}.")]:
-            del result[path]
-        if row.deleted:
-            result[row.path] = _leaf(run_no, "summary", row.path, row.ord, None, 1)
-            continue
-        for path, value in decode.paths([(row.path, msgspec.msgpack.decode(row.value, strict=False))]):
-            result[path] = _leaf(run_no, "summary", path, row.ord, value)
-    con.execute(table.delete().where(table.c.run_no == run_no, table.c.section == "summary"))
-    if result:
-        con.execute(table.insert(), list(result.values()))
-
-
-def set_fields(con: Connection, run_no: int, changes: Mapping[str, Any], order: bytes) -> set[str]:
-    """Set the run's own fields where `order` is later than what set them; the names that were given."""
-    given: set[str] = set()
-    for name in _SET_FIELDS:
-        if name not in changes:
-            continue
-        value = changes[name]
-        if name == "tags":
-            value = _json([str(v) for v in value or ()]).decode()
-        elif value is not None:
-            value = str(value)
-        con.execute(_SET_FIELDS[name], {"no": run_no, "ord": order, "value": value})
-        given.add(name)
-    return given
 
 
 def load_writer(con: Connection, cache: CatalogCache, writer_id: bytes) -> Writer | None:
@@ -673,28 +473,6 @@ def load_keys(con: Connection, cache: dict[tuple[str, str], int], stream: str, n
             sa.select(keys.c.key_no, keys.c.name).where(keys.c.stream == stream, keys.c.name.in_(some))
         ):
             cache[stream, row.name] = row.key_no
-
-
-def find_project(con: Connection, name: str, *, follow: bool = True) -> int | None:
-    """Number of a project, following the alias that a rename left."""
-    found: int | None = con.execute(_PROJECT, {"name": name}).scalar()
-    if found is None and follow:
-        found = con.execute(_PROJECT_ALIAS, {"name": name}).scalar()
-    return found
-
-
-def create_project(con: Connection, name: str, now_us: int) -> int:
-    """A new project."""
-    result = con.execute(tables.projects.insert().values(name=name, created_us=now_us))
-    return int(result.inserted_primary_key[0])  # type: ignore[index]
-
-
-def find_run(con: Connection, project_no: int, run_id: str) -> int | None:
-    """Number of a run that is not deleted, following the alias that a move left."""
-    found: int | None = con.execute(_RUN, {"no": project_no, "id": run_id}).scalar()
-    if found is None:
-        found = con.execute(_RUN_ALIAS, {"no": project_no, "id": run_id}).scalar()
-    return found
 
 
 def derived(con: Connection, run_no: int) -> dict[str, Any]:

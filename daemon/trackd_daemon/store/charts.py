@@ -12,7 +12,7 @@ from trackd_proto import records
 from trackd_daemon.ports import ChartQuery, SampledSeries
 from trackd_daemon.store import lineage, points, rollup_reads, sampling, steps, tables
 from trackd_daemon.store.catalog import Catalog
-from trackd_daemon.store.catalog_write import find_project, find_run
+from trackd_daemon.store.names import find_project, find_run
 from trackd_daemon.store.series import Series, Snapshot
 
 HELD_POINTS: Final = 2_000_000

@@ -14,7 +14,8 @@ from sqlalchemy.engine import Connection
 from trackd_daemon.errors import ConflictError
 from trackd_daemon.model import RunChange
 from trackd_daemon.store import lineage, tables
-from trackd_daemon.store.catalog_write import create_project, find_project, find_run, set_fields
+from trackd_daemon.store.facts import set_fields
+from trackd_daemon.store.names import create_project, find_project, find_run
 from trackd_daemon.store.order import edit_key
 
 EDITABLE: Final = ("name", "notes", "tags", "group")

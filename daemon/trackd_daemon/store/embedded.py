@@ -16,9 +16,10 @@ from trackd_daemon.model import Batch, Outcome, RunChange
 from trackd_daemon.ports import ChartQuery, SampledSeries
 from trackd_daemon.store import charts, edits, listing, reads, scans, tables
 from trackd_daemon.store.catalog import Catalog
-from trackd_daemon.store.catalog_write import Touch, change_of, find_project, find_run
+from trackd_daemon.store.catalog_write import Touch, change_of
 from trackd_daemon.store.compaction import Compactor
 from trackd_daemon.store.ingest import Ingest, load_applied
+from trackd_daemon.store.names import find_project, find_run
 from trackd_daemon.store.series import Series
 from trackd_daemon.store.space import Space
 

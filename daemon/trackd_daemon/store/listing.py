@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 
 from trackd_daemon.errors import QueryError
 from trackd_daemon.store import filters, reads, steps, tables
-from trackd_daemon.store.catalog_write import find_project
 from trackd_daemon.store.filter_sql import Operand, Paths, compile_filter
+from trackd_daemon.store.names import find_project
 
 Json = dict[str, Any]
 MAX_LIMIT = 10_000

@@ -9,7 +9,7 @@ from trackd_proto import records
 
 from trackd_daemon.store import decode, lineage, points, steps, tables
 from trackd_daemon.store.catalog import Catalog
-from trackd_daemon.store.catalog_write import find_project, find_run
+from trackd_daemon.store.names import find_project, find_run
 from trackd_daemon.store.series import Series, Snapshot
 
 Json = dict[str, Any]
