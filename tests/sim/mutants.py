@@ -118,10 +118,6 @@ MUTANTS = (
            "Checkpoint(w.writer_id, w.received,", "Checkpoint(w.writer_id, w.acked,"),
     Mutant("a checkpoint is compared with what is known", state_module.LogState, "load_checkpoint",
            "before.get(row.writer_id, 0)", "1 << 62 if writer.spans else 0"),
-    Mutant("an interrupt skips a chunk's number", lane_module.Lane, "_roll",
-           "following, room = self._chunks.following(chunk.number)",
-           "number = self._words[spool.ROLLS]; self._words[spool.ROLLS] = number + 1; "
-           "following, room = self._chunks.following(number - 1)"),
     Mutant("no END mark", lane_module.Lane, "_roll",
            "_pack_frame(chunk, offset, spool.END, 0, 0, 0, 0)", "pass"),
     Mutant("one loss interval that only grows", lane_module.Lane, "_drop",
