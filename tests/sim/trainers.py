@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
-from typing import Any
 
+from support.opcodes import watch
 from trackd.courier.owner import Ending
 from trackd.lane import Lane
 
@@ -31,43 +31,24 @@ def _looks_for_exceptions_after(code: CodeType) -> bytes:
     return bytes(marks)
 
 
-@functools.cache
-def _is_ours(filename: str) -> bool:
-    return "/trackd/" in filename or filename.startswith("<mutant")
-
-
 def stop_at(opcode: int, error: BaseException, call: Callable[[], None]) -> bool:
     """Raise `error` before the n-th bytecode that `call` executes in the SDK; whether it got that far.
 
     SIGKILL falls anywhere; an exception only where CPython looks for one: behind a call, at the begin of a function
     and where a loop jumps back.
     """
-    count = 0
     before: dict[FrameType, int] = {}
     is_anywhere = isinstance(error, Killed)
 
-    def trace(frame: FrameType, event: str, _arg: Any) -> Any:
-        nonlocal count
-        if event == "opcode":
-            count += 1
-            if count >= opcode:
-                previous = before.get(frame, -1)
-                if is_anywhere or (previous >= 0 and _looks_for_exceptions_after(frame.f_code)[previous]):
-                    sys.settrace(None)
-                    raise error
-            before[frame] = frame.f_lasti
-            return trace
-        if not _is_ours(frame.f_code.co_filename):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return trace
+    def see(number: int, frame: FrameType) -> None:
+        if number >= opcode:
+            previous = before.get(frame, -1)
+            if is_anywhere or (previous >= 0 and _looks_for_exceptions_after(frame.f_code)[previous]):
+                sys.settrace(None)
+                raise error
+        before[frame] = frame.f_lasti
 
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(None)
-    return count >= opcode
+    return watch(call, see) >= opcode
 
 
 @dataclass

@@ -21,6 +21,7 @@ from trackd.courier import sender as sender_module
 from trackd.courier import session
 from trackd_daemon.ingest import agent as agent_module
 from trackd_daemon.wal import writer as log_writer
+from trackd_daemon.wal.quota import Quota
 from trackd_proto import spool
 
 from . import checks
@@ -100,7 +101,7 @@ class World(Machine):
         self.free_disk()
         self.wal_quota = 0
         if self.agent is not None:
-            self.agent.log._quota = log_writer.Quota(0, 1)
+            self.agent.log._quota = Quota(0, 1)
         self._drain()
         checks.check_i2_prefix(self.hub)
         checks.check_end(self)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from support.opcodes import watch
 from trackd.courier.lanes import SpoolLane
 from trackd.lane import Lane
 from trackd_proto import batch, records, spool
@@ -53,25 +53,12 @@ class Courier:
 
 def call_at(opcode: int, handler: Callable[[], None], call: Callable[[], None]) -> bool:
     """Run `handler` before the n-th bytecode of the SDK that `call` executes; whether it got that far."""
-    count = 0
 
-    def trace(frame: FrameType, event: str, _arg: object) -> Any:
-        nonlocal count
-        if not frame.f_code.co_filename.endswith(("trackd/lane.py", "trackd/spool.py")):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
-            count += 1
-            if count == opcode:
-                handler()
-        return trace
+    def see(number: int, _frame: FrameType) -> None:
+        if number == opcode:
+            handler()
 
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(None)
-    return count >= opcode
+    return watch(call, see) >= opcode
 
 
 def interrupted(directory: Path, kind: str, opcode: int, close: Callable[[Lane], None]) -> tuple[bool, Lane, Courier]:
