@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[2] / "tests"), str(Path(__file__).parent)]
 
 from support import diskfull  # noqa: E402
-from support.diskfull import Outcome, Size  # noqa: E402
+from support.full_disk import Outcome, Size  # noqa: E402
 from table import leave, report  # noqa: E402
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from support import diskfull
-from support.diskfull import Outcome, Size
+from support.full_disk import Outcome, Size
 
 pytestmark = pytest.mark.skipif(not diskfull.can_mount(), reason="needs user and mount namespaces")
 SHORT = Size(full_s=1.0, after_s=1.0, rate=1000, row_bytes=3500, spool_quota_bytes=4 * 2**20)
