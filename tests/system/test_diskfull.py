@@ -27,6 +27,6 @@ def test_what_is_lost_on_a_full_disk_is_declared_exactly_and_the_rest_arrives(
     assert {loss["reason"] for loss in one.losses} == {"full"}
     assert (one.undeclared, one.false_alarms, one.doubled, one.uncounted) == ([], [], 0, 0)
     assert (one.agent_restarts, one.reads_failed) == (0, 0)
-    assert one.resumed_s <= 10
+    assert one.resumed_s <= 30
     assert one.state == "finished"
     assert f"{one.missing:,} records" in one.summary, one.summary
