@@ -14,7 +14,7 @@ import sys
 from typing import Final
 
 from trackd_proto import settings
-from trackd_proto.local.instance import READY
+from trackd_proto.local.instance import NEWER_DATA, READY
 from trackd_proto.segment import UnsupportedVersion
 
 from trackd_daemon import roles
@@ -44,7 +44,7 @@ def serve(options: roles.Options, *, is_spawned: bool = False, ready_fd: int = -
         return readiness.failed(str(error), EXIT_BUSY)
     except UnsupportedVersion as error:
         text = f"the data under {options.settings.home_path()} was written by a newer trackd ({error}): update trackd"
-        return readiness.failed(text + "; nothing was touched", EXIT_NEWER)
+        return readiness.failed(text + "; nothing was touched", EXIT_NEWER, NEWER_DATA)
     except (OSError, ValueError, roles.ConfigurationError) as error:
         return readiness.failed(str(error), 1)
     finally:
@@ -70,9 +70,9 @@ class _Readiness:
     def ready(self) -> None:
         self._say(READY)
 
-    def failed(self, text: str, code: int) -> int:
+    def failed(self, text: str, code: int, kind: str = "") -> int:
         _log.error("%s", text)
-        self._say(text.encode())
+        self._say((kind + text).encode())
         return code
 
     def close(self) -> None:

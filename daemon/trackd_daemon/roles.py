@@ -74,6 +74,8 @@ class Options:
     """Started by a client rather than by hand: it leaves when nobody has needed it for long."""
     segment_bytes: int = field(default_factory=lambda: int(os.environ.get("TRACKD__SEGMENT_BYTES", SEGMENT_BYTES)))
     """Of the log. The variable is for tests: small segments are rolled and removed every moment."""
+    watch_s: float = field(default_factory=lambda: float(os.environ.get("TRACKD__WATCH_S", _WATCH_S)))
+    """Between two looks at whether the daemon is still findable and needed. The variable is for tests."""
 
 
 @dataclass
@@ -427,13 +429,16 @@ class Daemon:
         return server
 
     def _publish(self, socket: Path) -> None:
-        self._published = endpoint.publish(self.where, self.epoch, socket, self._actual_role(), self._http_url())
+        newest = self._published.newest if self._published is not None else None
+        self._published = endpoint.publish(
+            self.where, self.epoch, socket, self._actual_role(), self._http_url(), newest
+        )
 
     async def _watch(self) -> None:
         """Keep the daemon findable; leave if the directory has been taken away, or if nobody needs us any more."""
         attempt, warned = 0, False
         for ticks in itertools.count():
-            await asyncio.sleep(_WATCH_S)
+            await asyncio.sleep(self.options.watch_s)
             assert self._ownership is not None and self._published is not None
             if not self._ownership.is_valid():
                 _logger.error("%s is gone or belongs to another daemon: leaving", self.where.daemon_lock)

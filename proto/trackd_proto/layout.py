@@ -27,6 +27,15 @@ MAX_SOCKET_PATH: Final = 100
 """Bytes. The kernel takes 107; some room for names."""
 
 
+class Installation(msgspec.Struct, frozen=True):
+    """A trackd whose daemon can be started on this machine."""
+
+    version: str
+    command: list[str]
+    place: str
+    """The directory of its daemon's package: gone when it is uninstalled."""
+
+
 class Published(msgspec.Struct, frozen=True):
     """daemon.json: how to reach the daemon that owns an instance directory."""
 
@@ -43,8 +52,8 @@ class Published(msgspec.Struct, frozen=True):
     """"agent", "hub" or "agent+hub"."""
     http_url: str = ""
     """http://127.0.0.1:PORT when it is a hub."""
-    executable: list[str] = []
-    """The command that started it: the newest daemon that ever owned the directory is spawned again."""
+    newest: Installation | None = None
+    """The newest that ever owned the directory and still exists, perhaps not this daemon's: it is started next time."""
 
 
 class Instance:

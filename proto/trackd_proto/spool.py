@@ -154,6 +154,8 @@ class Links(msgspec.Struct, frozen=True, array_like=True):
     ticket: str = ""
     """Single-use, short-lived; refreshed by the courier while the run lives."""
     message: str = ""
+    is_offline: bool = False
+    """What was not sent by then, and what follows, is in the run's directory; the message says why."""
 
 
 class SessionInfo(msgspec.Struct, frozen=True):

@@ -48,6 +48,7 @@ PARTS = [
     Part("handlers", 60, 5, 5),
     Part("forks", 1_000, 12, 10),
     Part("spawns", 100, 5, 5),
+    Part("idle", 500, 12, 24),
     Part("nonblocking", 15, 4, 3),
     Part("diskfull", 20, 3, 5),
     Part("backlog", 2, 5, 0.1),

@@ -87,6 +87,8 @@ def report(run: "Run", ending: Ending) -> None:
     if run.offline:
         messages.say(f"{what}; its {marks.assigned:,} records are kept in {run.run_dir}")
         messages.say(f"to send it: trackd flush {run.run_dir}")
+    elif (links := run._lane.links()) is not None and links.is_offline:
+        messages.tell(f"warning: {links.message}")
     elif marks.committed >= marks.assigned:
         messages.say(f"{what}; all of its {marks.assigned:,} records are in the hub")
     elif marks.durable >= marks.assigned:
@@ -123,5 +125,5 @@ def _report_links(run: "Run") -> None:
             messages.say(f"to see it: trackd open {run.path}")
     elif links.run_url:
         messages.tell(*messages.link_lines(links.run_url, links.project_url, links.ticket))
-    elif links.message:
+    elif links.message and not links.is_offline:
         messages.say(links.message)

@@ -109,9 +109,9 @@ class Fleet:
         self.tend_hub()
         living = [t for t in self.trainers if t.process.poll() is None]
         while sum(not t.is_short for t in living) < self._long:
-            living.append(self._train(is_short=False))
+            living.append(self.train(is_short=False))
         if not any(t.is_short for t in living):
-            self._train(is_short=True)
+            self.train(is_short=True)
 
     def tend_hub(self) -> None:
         """Start the separate hub if none runs."""
@@ -124,7 +124,8 @@ class Fleet:
                 env=self.environment | {"TRACKD_HOME": str(self.hub_home)}, stdout=log, stderr=log,
             )  # fmt: skip
 
-    def _train(self, *, is_short: bool) -> Trainer:
+    def train(self, *, is_short: bool, **environ: str) -> Trainer:
+        """One more, with these variables besides those of all."""
         number = next(self._numbers)
         pad_bytes = 0 if is_short else (1024, 256)[number % 2]  # segments and chunks are to be filled
         run_id = f"t{number}"
@@ -133,7 +134,8 @@ class Fleet:
         with (self._directory / "trainers.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-c", oracle.TRAINER, *map(str, words)],
-                env=self.environment, cwd=self._directory, stdout=log, stderr=log, pass_fds=(self.oracle.pipe,),
+                env=self.environment | environ, cwd=self._directory, stdout=log, stderr=log,
+                pass_fds=(self.oracle.pipe,),
             )  # fmt: skip
         trainer = Trainer(number, run_id, pad_bytes, process, is_short)
         self.trainers.append(trainer)

@@ -261,7 +261,8 @@ def _zstds() -> list[bytes]:
 
 
 def _states() -> list[bytes]:
-    published = layout.Published(1, 1.5, 7, "/x/d7.sock", "0.1.0", 1, 1, "agent+hub", "http://127.0.0.1:1", ["py"])
+    newest = layout.Installation("0.1.0", ["py"], "/x")
+    published = layout.Published(1, 1.5, 7, "/x/d7.sock", "0.1.0", 1, 1, "agent+hub", "http://127.0.0.1:1", newest)
     info = spool.SessionInfo(1, "/h", "host", 1, 1, "3.11")
     logged = b'{"writers": {"aa": {"last_seq": 5, "crc32": 1, "role": "main"}}}'
     return [msgspec.json.encode(published), msgspec.json.encode(info), b"ab" * 32, b"17", b"9" * 60, b"-3", logged,

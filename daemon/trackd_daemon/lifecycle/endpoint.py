@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from trackd_proto.layout import Instance, Published
-from trackd_proto.local import instance, places
+from trackd_proto.layout import Installation, Instance, Published
+from trackd_proto.local import installations, instance, places
 from trackd_proto.version import PROTOCOL_MAX, PROTOCOL_MIN, VERSION
 
 
@@ -20,8 +20,13 @@ def socket_path(where: Instance, epoch: int, attempt: int = 0) -> Path:
     return path if not attempt else path.with_name(f"d{epoch}-{attempt}.sock")
 
 
-def publish(where: Instance, epoch: int, socket: Path, role: str, http_url: str) -> Published:
-    """Write daemon.json, atomically."""
+def publish(
+    where: Instance, epoch: int, socket: Path, role: str, http_url: str, newest: Installation | None = None
+) -> Published:
+    """Write daemon.json, atomically. `newest`: the installation to keep in it, if there is no file that names one."""
+    before = instance.read_published(where)
+    if before is not None:
+        newest = before.newest or newest
     started = time.time() - (time.clock_gettime(time.CLOCK_MONOTONIC) - _started_monotonic())
     published = Published(
         pid=os.getpid(),
@@ -33,7 +38,7 @@ def publish(where: Instance, epoch: int, socket: Path, role: str, http_url: str)
         protocol_max=PROTOCOL_MAX,
         role=role,
         http_url=http_url,
-        executable=instance.own_command(),
+        newest=installations.newest(newest, installations.own()),
     )
     places.write_private(where.published, msgspec.json.encode(published))
     return published

@@ -13,12 +13,10 @@ import asyncio
 import fcntl
 import hashlib
 import hmac
-import importlib.util
 import os
 import secrets
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Mapping
 from functools import partial
@@ -31,7 +29,7 @@ from grpc import aio
 
 from trackd_proto import limits
 from trackd_proto.layout import Instance, Published
-from trackd_proto.local import places
+from trackd_proto.local import installations, places
 from trackd_proto.v1 import ingest_pb2, ingest_pb2_grpc
 from trackd_proto.version import PROTOCOL_MAX, PROTOCOL_MIN, VERSION
 
@@ -41,26 +39,22 @@ PROOF_KEY: Final = "x-trackd-proof"
 READY: Final = b"R"
 """What a spawned daemon writes to its readiness pipe; anything else it writes is why it could not start."""
 
+NEWER_DATA: Final = "the data is newer: "
+"""How that begins if the daemon is too old for what it found."""
+
 _Result = TypeVar("_Result")
+_PROTOCOLS: Final = (PROTOCOL_MIN, PROTOCOL_MAX)
 _COOKIE_BYTES: Final = 32
 _BAD_COOKIE: Final = "{} is damaged: stop the daemon (trackd stop), remove the file and start again"
 _HELLO_TIMEOUT_S: Final = 5.0
 _SPAWN_TIMEOUT_S: Final = 10.0
+_STARTS: Final = 2
 _RETRY_S: Final = 0.02
 _LOG_BYTES: Final = 4 * limits.MIB
 _KEPT_VARIABLES: Final = (
     "HOME", "PATH", "LANG", "TMPDIR", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"
 )  # fmt: skip
 _KEPT_PREFIXES: Final = ("LC_", "XDG_", "TRACKD_")
-# Forks once, so that the daemon is nobody's child: who starts it sees no SIGCHLD and reaps at once.
-_BOOT: Final = """
-import os, sys
-if os.fork(): os._exit(0)
-site = next((i for i, p in enumerate(sys.path) if p.endswith("-packages")), len(sys.path))
-sys.path[site:site] = [p for p in {paths!r} if p not in sys.path]
-from trackd_daemon.cli import main
-main()
-"""
 
 
 class NotReachableError(ConnectionError):
@@ -77,6 +71,10 @@ class SpawnError(RuntimeError):
 
 class VersionMismatchError(RuntimeError):
     """Daemon and client have no protocol version in common."""
+
+
+class OutdatedError(SpawnError):
+    """Every daemon that could be started is too old for the data that is there."""
 
 
 # ---------------------------------------------------------------------------------------------- credentials
@@ -209,27 +207,42 @@ async def connect(where: Instance, *, client: str = f"client/{VERSION}", timeout
 
     Raises NotReachableError, ImpostorError, VersionMismatchError, UnsafePlaceError.
     """
+    return await _connect(where, read_published(where), client, timeout_s, _PROTOCOLS)
+
+
+async def _connect(
+    where: Instance, published: Published | None, client: str, timeout_s: float, protocols: tuple[int, int]
+) -> Link:
     try:
         places.private_directory(where.directory)
         cookie = load_cookie(where, can_create=False)
     except FileNotFoundError as error:
         raise NotReachableError(f"no daemon has run in {where.directory} yet") from error
-    published = read_published(where)
     if published is None:
         raise NotReachableError(f"no daemon is published in {where.published}")
     path = Path(published.socket)
     if path.parent != where.directory:
         places.private_directory(path.parent)
-    return await connect_to(f"unix:{path}", cookie, client=client, timeout_s=timeout_s)
+    return await connect_to(f"unix:{path}", cookie, client=client, timeout_s=timeout_s, protocols=protocols)
 
 
-async def connect_to(target: str, cookie: bytes, *, client: str, timeout_s: float = _HELLO_TIMEOUT_S) -> Link:
-    """Connect to ``unix:PATH`` or ``HOST:PORT`` and prove each other with `cookie`. Errors as in connect()."""
+async def connect_to(
+    target: str,
+    cookie: bytes,
+    *,
+    client: str,
+    timeout_s: float = _HELLO_TIMEOUT_S,
+    protocols: tuple[int, int] = _PROTOCOLS,
+) -> Link:
+    """Connect to ``unix:PATH`` or ``HOST:PORT`` and prove each other with `cookie`. Errors as in connect().
+
+    `protocols`: the oldest and the newest that this side speaks.
+    """
     nonce = secrets.token_bytes(16)
     channel = aio.insecure_channel(target, options=[*channel_options(), *_watched(target)])
     try:
         hello = ingest_pb2.HelloRequest(
-            protocol_min=PROTOCOL_MIN, protocol_max=PROTOCOL_MAX, client=client, nonce=nonce
+            protocol_min=protocols[0], protocol_max=protocols[1], client=client, nonce=nonce
         )
         stub: Any = ingest_pb2_grpc.IngestStub(channel)
         reply = await uncancelled(stub.Hello(hello, timeout=timeout_s))
@@ -248,18 +261,45 @@ async def connect_to(target: str, cookie: bytes, *, client: str, timeout_s: floa
 
 
 async def reach(where: Instance, *, client: str = f"client/{VERSION}", timeout_s: float = _SPAWN_TIMEOUT_S) -> Link:
-    """connect(), starting the daemon if none answers. Raises as connect(), and SpawnError."""
+    """connect(), starting the daemon if none answers, or ours in the place of one that is too old for us.
+
+    Raises as connect(), and SpawnError.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
+        published = read_published(where)
         try:
-            return await connect(where, client=client)
+            return await _connect(where, published, client, _HELLO_TIMEOUT_S, _PROTOCOLS)
         except NotReachableError:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise
+        except VersionMismatchError:
+            left = deadline - time.monotonic()
+            if left <= 0 or published is None or not _is_too_old(published):
+                raise
+            await _send_away(where, published, client)
         await asyncio.to_thread(spawn, where, timeout_s=left)
         if time.monotonic() < deadline:
             await asyncio.sleep(_RETRY_S * secrets.randbelow(100) / 100)
+
+
+def _is_too_old(published: Published) -> bool:
+    """It speaks no protocol of ours and never will. A newer one stays: two installations must not take turns."""
+    return installations.is_newer(VERSION, published.version) and published.protocol_max < PROTOCOL_MIN
+
+
+async def _send_away(where: Instance, published: Published, client: str) -> None:
+    """Have an older daemon leave, in its own protocol. What it has stays in its log, and its clients come again."""
+    protocols = (published.protocol_min, published.protocol_max)
+    try:
+        link = await _connect(where, published, client, _HELLO_TIMEOUT_S, protocols)
+        try:
+            await uncancelled(link.control.Drain(ingest_pb2.DrainRequest(), timeout=_HELLO_TIMEOUT_S))
+        finally:
+            await link.channel.close(None)
+    except (NotReachableError, aio.AioRpcError):
+        return  # it has left, or will be asked again
 
 
 # ---------------------------------------------------------------------------------------------- starting
@@ -308,8 +348,40 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _start(where: Instance, environ: Mapping[str, str], timeout_s: float) -> None:
-    command = daemon_command(where)
+    """The newest installation's daemon, or ours if that one cannot be started. Raises SpawnError."""
+    deadline = time.monotonic() + timeout_s
     _turn_over(where.log)
+    reasons = []
+    for each in installations.to_start(read_published(where)):
+        reason = _start_one(where, each.command, environ, deadline)
+        if not reason:
+            return
+        reasons.append((each.version, reason))
+    text = "; ".join(f"trackd {version}: {reason.removeprefix(NEWER_DATA)}" for version, reason in reasons)
+    is_outdated = all(reason.startswith(NEWER_DATA) for _, reason in reasons)
+    kind = OutdatedError if is_outdated else SpawnError
+    raise kind(f"the trackd daemon did not start: {text} (log: {where.log})")
+
+
+def _start_one(where: Instance, command: list[str], environ: Mapping[str, str], deadline: float) -> str:
+    """Why this daemon cannot be started, "" if it is ready. Raises SpawnError: it could, but is not ready.
+
+    One that ends without a word may have been killed, which says nothing about the next time: it is tried again.
+    """
+    for _ in range(_STARTS):
+        before = read_published(where)
+        said = _run_until_ready(where, command, environ, max(deadline - time.monotonic(), 1.0))
+        if said:
+            return "" if said == READY else said.decode("utf-8", "replace")
+        if said is None:
+            raise SpawnError(f"the trackd daemon was not ready in time (log: {where.log})")
+        if read_published(where) != before:
+            raise SpawnError(f"the trackd daemon was ended as soon as it was there (log: {where.log})")
+    return "it ended without a word"
+
+
+def _run_until_ready(where: Instance, command: list[str], environ: Mapping[str, str], timeout_s: float) -> bytes | None:
+    """What it said by then, "" if it ended without a word; None: neither."""
     log = places.open_log(where.log)
     read_end, write_end = os.pipe()
     try:
@@ -321,16 +393,13 @@ def _start(where: Instance, environ: Mapping[str, str], timeout_s: float) -> Non
             ):  # fmt: skip
                 pass
         except OSError as error:
-            raise SpawnError(f"cannot start {command[0]}: {error.strerror}") from error
+            return f"cannot start {command[0]}: {error.strerror}".encode()
         finally:
             os.close(log)
             os.close(write_end)
-        said = _read_until_closed(read_end, timeout_s)
+        return _read_until_closed(read_end, timeout_s)
     finally:
         os.close(read_end)
-    if said != READY:
-        reason = said.decode("utf-8", "replace") if said else f"not ready within {timeout_s:.0f} s, or crashed"
-        raise SpawnError(f"the trackd daemon did not start: {reason} (log: {where.log})")
 
 
 def _turn_over(log: Path) -> None:
@@ -342,8 +411,8 @@ def _turn_over(log: Path) -> None:
         return
 
 
-def _read_until_closed(descriptor: int, timeout_s: float) -> bytes:
-    """READY as soon as it comes, else what was written until the other end closed or time was up."""
+def _read_until_closed(descriptor: int, timeout_s: float) -> bytes | None:
+    """READY as soon as it comes, else what was written until the other end closed; None: time was up."""
     import select  # noqa: PLC0415  (only here; keeps the module's import list short for the CLI)
 
     deadline, said = time.monotonic() + timeout_s, b""
@@ -353,36 +422,11 @@ def _read_until_closed(descriptor: int, timeout_s: float) -> bytes:
         part = os.read(descriptor, 4096)
         said += part
         if not part or said == READY:
-            break
-    return said
-
-
-def daemon_command(where: Instance) -> list[str]:
-    """The command that starts a daemon here: this installation's, or the newest that ever owned the directory."""
-    published = read_published(where)
-    if published is None or not published.executable or not _is_newer(published.version, VERSION):
-        return own_command()
-    return published.executable if Path(published.executable[0]).exists() else own_command()
-
-
-def own_command() -> list[str]:
-    """The command that starts this installation's daemon, whatever PYTHONPATH says."""
-    paths = []
-    for package in ("trackd_daemon", "trackd_proto", "grpc", "msgspec"):
-        spec = importlib.util.find_spec(package)
-        for place in (spec.submodule_search_locations or ()) if spec else ():
-            paths.append(str(Path(place).parent))
-    return [sys.executable, "-I", "-c", _BOOT.format(paths=list(dict.fromkeys(paths))), "serve", "--spawned"]
+            return said
+    return None
 
 
 def clean_environment(where: Instance, environ: Mapping[str, str]) -> dict[str, str]:
     """What a daemon inherits: no more than it needs, so that nothing of one job leaks into another's."""
     kept = {k: v for k, v in environ.items() if k in _KEPT_VARIABLES or k.startswith(_KEPT_PREFIXES)}
     return kept | {"TRACKD_HOME": str(where.home)}
-
-
-def _is_newer(version: str, than: str) -> bool:
-    def numbers(text: str) -> list[int]:
-        return [int(part) if part.isdigit() else 0 for part in text.split(".")]
-
-    return numbers(version) > numbers(than)

@@ -44,6 +44,8 @@ class SpoolLane:
         self.is_resumed = False
         self.is_untold = False
         """This connection has carried nothing of it yet, so that nobody tells us how far it is."""
+        self.is_offline = self.target.mode == "offline" or offline_path(self.target, self.writer_id).exists()
+        """It goes to a file in the run's directory: because that was asked for, or no daemon here can serve us."""
         self.is_exit_written = False
         self.has_files = True
         self._is_drained = False
@@ -213,6 +215,11 @@ class SpoolLane:
         """
         reason = item.reason if item.next_seq > self._counted + 1 else ""
         self.flight.add(Item(item.first_seq, item.count, b"", reason, item.before, item.after))
+
+
+def offline_path(target: spool.Target, writer_id: bytes) -> Path:
+    """The file of a writer that is offline."""
+    return Path(target.run_dir) / f"{writer_id.hex()}.wal"
 
 
 def _map_head(path: Path) -> mmap.mmap:

@@ -16,14 +16,14 @@ import traceback
 from pathlib import Path
 from typing import Final
 
-from trackd_proto import layout, spool
+from trackd_proto import layout, spool, version
 from trackd_proto.compress import Compressor
 from trackd_proto.local import places
 
 from trackd.courier.lanes import SpoolLane
 from trackd.courier.offline import OfflineFile
 from trackd.courier.pace import Pace
-from trackd.courier.sender import Sender
+from trackd.courier.sender import Sender, print_for
 from trackd.courier.session import ServedSession, is_owner_dead
 
 _ORPHAN_SCAN_S: Final = 10.0
@@ -35,6 +35,8 @@ _GIVE_UP_S: Final = 600.0
 _TERM_GRACE_S: Final = 25.0
 """After a SIGTERM, if the trainers are dead too: how long to try. SLURM and Kubernetes kill after 30 s."""
 _AFTER_CRASH_S: Final = 1.0
+_REASON: Final = 500
+"""Characters of a reason that fit into a head beside the rest."""
 
 
 class Courier:
@@ -81,7 +83,9 @@ class Courier:
                 self._start(lane)
             for lane in session.lanes.values():
                 lane.prepare()
-        if any(lane.target.mode == "online" for s in self._sessions for lane in s.lanes.values()):
+        if self._sender.is_outdated:
+            self._go_offline()
+        if any(not lane.is_offline for s in self._sessions for lane in s.lanes.values()):
             sent = await self._sender.pump()
             await self._sender.refresh_tickets()
         for file in self._offline.values():
@@ -96,10 +100,27 @@ class Courier:
 
     def _start(self, lane: SpoolLane) -> None:
         self._pace.begin(time.monotonic())
-        if lane.target.mode == "offline":
+        if lane.is_offline:
             self._offline[lane.writer_id] = OfflineFile(lane, self._compressor)
         else:
             self._sender.add(lane)
+
+    def _go_offline(self) -> None:
+        """Nobody here takes the records of our version: what is left of the runs goes into their directories."""
+        for lane in [lane for session in self._sessions for lane in session.lanes.values() if lane.has_files]:
+            if lane.is_offline:
+                continue
+            lane.is_offline = True
+            self._sender.drop(lane)
+            self._start(lane)
+            text = (
+                f"run {lane.target.name or lane.target.run_id} goes on offline: this trackd ({version.VERSION}) is too "
+                f"old for what is in {self._where.home} ({self._sender.trouble[:_REASON]}). To send what "
+                f"it logs, update trackd, then: trackd flush {lane.target.run_dir}"
+            )
+            lane.set_links(spool.Links(message=text, is_offline=True))
+            if lane.target.announce:
+                print_for(lane, f"trackd: warning: {text}\n")
 
     def _forget_finished(self, session: ServedSession) -> None:
         for writer_id, lane in list(session.lanes.items()):
@@ -108,7 +129,7 @@ class Courier:
             all_known = lane.flight.committed >= lane.tail.position.next_seq - 1
             # A hub that is still starting commits before it can say where the run is to be seen.
             all_known &= lane.target.role != "main" or lane.word(spool.LINKS) > 0
-            if all_known or lane.owner.is_dead() or lane.target.mode == "offline":
+            if all_known or lane.owner.is_dead() or lane.is_offline:
                 self._sender.drop(lane)
                 if file := self._offline.pop(writer_id, None):
                     file.close()

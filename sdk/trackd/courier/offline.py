@@ -8,14 +8,13 @@ place for it.
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Final
 
-from trackd_proto import segment
+from trackd_proto import segment, spool
 from trackd_proto.compress import Compressor
 from trackd_proto.v1 import ingest_pb2
 
-from trackd.courier.lanes import WINDOW_BYTES, SpoolLane
+from trackd.courier.lanes import WINDOW_BYTES, SpoolLane, offline_path
 from trackd.courier.tail import Item
 
 _SYNC_S: Final = 0.2
@@ -32,7 +31,7 @@ class OfflineFile:
     def __init__(self, lane: SpoolLane, compressor: Compressor) -> None:
         self._lane = lane
         self._compressor = compressor
-        self._path = Path(lane.target.run_dir) / f"{lane.writer_id.hex()}.wal"
+        self._path = offline_path(lane.target, lane.writer_id)
         self._salt = segment.salt_of(lane.writer_id, 1)
         self._fd = -1
         self._end = 0
@@ -97,6 +96,8 @@ class OfflineFile:
             if self._durable_end:  # what stands behind it could not be synced, whatever the page cache says of it
                 os.ftruncate(self._fd, self._durable_end if self._durable_end > segment.HEADER_BYTES else 0)
             self._recover()
+            if self._lane.target.mode != "offline":  # the daemon that it was sent to before has what is durable
+                self._written = max(self._written, self._lane.word(spool.DURABLE))
         except OSError:
             self.close()
             raise

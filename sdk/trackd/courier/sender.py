@@ -47,6 +47,8 @@ class Sender:
         self._run_urls: dict[bytes, tuple[str, str, str]] = {}
         self.trouble = ""
         """Why there is no connection, for people."""
+        self.is_outdated = False
+        """There will be none: a newer trackd's daemon does not serve this courier, or wrote what ours cannot read."""
 
     def add(self, lane: SpoolLane) -> None:
         """Serve this lane from now on."""
@@ -92,6 +94,7 @@ class Sender:
             self._replies = asyncio.create_task(self._read_replies(self._call))
         except (OSError, RuntimeError, ValueError, aio.AioRpcError) as error:
             await self._lose_connection(error)
+            self.is_outdated = isinstance(error, (instance.VersionMismatchError, instance.OutdatedError))
             return False
         self.trouble = ""
         for lane in self._lanes.values():
@@ -232,6 +235,11 @@ def announce(lane: SpoolLane, run_url: str, project_url: str, ticket: str) -> No
     text += f"trackd: project {lane.target.project}: {project_url}\n" if project_url else ""
     if forward := messages.ssh_line(run_url):
         text += f"trackd: from your own machine first: {forward}\n"
+    print_for(lane, text)
+
+
+def print_for(lane: SpoolLane, text: str) -> None:
+    """Print on the trainer's terminal if that can be done without harm."""
     try:
         _write_to_stderr(lane.owner.pid, text.encode())
     except (OSError, ValueError) as error:
