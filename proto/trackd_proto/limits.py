@@ -21,6 +21,9 @@ MAX_REQUEST_ENTRIES: Final = 65_536
 MAX_DEPTH: Final = 32
 """Nesting of a logged value."""
 
+MAX_STEP: Final = 2**62 - 1
+"""A step or a time in microseconds, either way: the difference of any two, and the step behind, fit 64 bits."""
+
 MAX_LEAVES: Final = 100_000
 """Scalars in one row."""
 

@@ -13,6 +13,9 @@ x        i64     ROW: the step.  ROW_ORDINAL: the row's number in (attempt, writ
 body     map     see the kind
 ======== ======= ======================================================================
 
+A newer version may add elements behind these four, and kinds in which the other three are something else. Whoever
+does not know them takes the four, or nothing, and keeps the record as it came; neither is a loss.
+
 Values inside a body: nil, bool, i64, u64, float64 (NaN and infinities included), str, bin, arrays and
 maps with str keys (a key that is not a str is read as ``str(key)``). What msgpack cannot say is a
 map with the single key ``"__trackd__"``:

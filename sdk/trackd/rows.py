@@ -89,7 +89,7 @@ def row_bytes(kind: int, time_us: int, x: int, data: Mapping[str, Any]) -> bytes
 
 
 def checked_step(step: Any) -> int:
-    """An integer of 64 bits. Raises TypeError or ValueError."""
+    """An integer whose distance to any other step fits 64 bits. Raises TypeError or ValueError."""
     try:
         number = index(step)
     except TypeError:
@@ -97,8 +97,8 @@ def checked_step(step: Any) -> int:
         if not isinstance(scalar, (int, float)) or scalar != scalar // 1:
             raise TypeError(f"log(step=...) expects an integer, not {type(step).__name__} {step!r}") from None
         number = int(scalar)
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(f"log(step={number}) is outside the range of 64-bit integers")
+    if not -limits.MAX_STEP <= number <= limits.MAX_STEP:
+        raise ValueError(f"log(step={number}) is outside the range of steps, ±{limits.MAX_STEP}")
     return number
 
 

@@ -45,7 +45,7 @@ class _Converters(dict[type, Converter]):
 
 
 def to_row(data: Mapping[Any, Any]) -> dict[str, Any]:
-    """A copy of `data` with str keys and values that msgpack can hold (but see `to_safe`)."""
+    """A copy of `data` with str keys and values that msgpack can hold (but see `to_safe`), of bounded depth."""
     table = _QUICK
     try:
         return {k if type(k) is str else str(k): table[type(v)](v) for k, v in data.items()}
@@ -54,19 +54,22 @@ def to_row(data: Mapping[Any, Any]) -> dict[str, Any]:
         return {k if type(k) is str else str(k): careful[type(v)](v) for k, v in data.items()}
 
 
-def to_safe(value: Any, depth: int = 0) -> Any:
-    """The same with nothing left that msgpack refuses: big integers tagged, lone surrogates escaped, depth bounded."""
-    value = CONVERTERS[type(value)](value)
+def to_safe(value: Any) -> Any:
+    """The same of any value, with nothing left that msgpack refuses: big integers tagged, lone surrogates escaped."""
+    convert = CONVERTERS[type(value)]
+    return _safe(convert(value, 0) if convert in _NESTING else convert(value))
+
+
+def _safe(value: Any) -> Any:
+    """Of a converted value."""
     if type(value) is int:
         return value if _I64_MIN <= value <= _U64_MAX else records.tagged_int(value)
     if type(value) is str:
         return safe_text(value)
-    if depth >= limits.MAX_DEPTH and isinstance(value, (dict, list)):
-        return _unstorable(value, f"nested deeper than {limits.MAX_DEPTH}")
     if type(value) is dict:
-        return {safe_text(k if type(k) is str else str(k)): to_safe(v, depth + 1) for k, v in value.items()}
+        return {safe_text(k if type(k) is str else str(k)): _safe(v) for k, v in value.items()}
     if type(value) is list:
-        return [to_safe(v, depth + 1) for v in value]
+        return [_safe(v) for v in value]
     return value
 
 
@@ -104,13 +107,13 @@ def _choose(kind: type) -> Converter:
     if issubclass(kind, (bytes, memoryview)):
         return lambda v: bytes(v).decode("utf-8", "backslashreplace")
     if issubclass(kind, Mapping):
-        return to_row
+        return _to_map
     if issubclass(kind, (list, tuple, Set, range)):
         return _to_list
     if issubclass(kind, (datetime.date, datetime.time)):
         return lambda v: v.isoformat()
     if hasattr(kind, "__dataclass_fields__"):
-        return lambda v: to_row({f: getattr(v, f) for f in v.__dataclass_fields__})
+        return _from_dataclass
     return _array_converter(kind) if _is_array_type(kind) else _to_text
 
 
@@ -159,9 +162,39 @@ def _from_elements(value: Any) -> Any:
     return _unstorable(value, f"{size:,} elements (log a histogram, a table or an image of it)")
 
 
-def _to_list(value: Any) -> list[Any]:
+def _to_list(value: Any, depth: int = 1) -> Any:
+    """`depth`: maps and lists around it, the row included. What holds itself would have no end."""
+    if depth >= limits.MAX_DEPTH:
+        return _too_deep(value)
     table = CONVERTERS
-    return [table[type(v)](v) for v in value]
+    return [c(v, depth + 1) if (c := table[type(v)]) in _NESTING else c(v) for v in value]
+
+
+def _to_map(value: Any, depth: int = 1) -> Any:
+    if depth >= limits.MAX_DEPTH:
+        return value if _is_cut(value) else _too_deep(value)
+    table = CONVERTERS
+    return {
+        k if type(k) is str else str(k): c(v, depth + 1) if (c := table[type(v)]) in _NESTING else c(v)
+        for k, v in value.items()
+    }
+
+
+def _from_dataclass(value: Any, depth: int = 1) -> Any:
+    return _to_map({name: getattr(value, name) for name in value.__dataclass_fields__}, depth)
+
+
+_NESTING: Final = frozenset({_to_list, _to_map, _from_dataclass})
+
+
+def _is_cut(value: Any) -> bool:
+    """Whether a value is what an earlier conversion left in the place of another."""
+    said = value[records.TAG] if type(value) is dict and value.keys() == {records.TAG} else None
+    return type(said) is list and [type(each) for each in said] == [str, str]
+
+
+def _too_deep(value: Any) -> dict[str, list[str]]:
+    return _unstorable(value, f"nested deeper than {limits.MAX_DEPTH}")
 
 
 def _to_text(value: Any) -> Any:

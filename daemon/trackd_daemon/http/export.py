@@ -168,14 +168,16 @@ def _column(rows: list[dict[str, Any]], name: str, kind: str) -> Any:
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    """The names, made different where they differ in case only (a Parquet file read by SQL ignores case)."""
+    """The names, made different where they differ in case only (a Parquet file read by SQL ignores case). No column
+    can be without one."""
     seen: set[str] = set()
     result = []
     for name in names:
-        unique, number = name, 1
+        base = name or "(empty)"
+        unique, number = base, 1
         while unique.lower() in seen:
             number += 1
-            unique = f"{name}_{number}"
+            unique = f"{base}_{number}"
         seen.add(unique.lower())
         result.append(unique)
     return result

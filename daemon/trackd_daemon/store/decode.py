@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from trackd_proto import batch as framing
-from trackd_proto import checksum, records
+from trackd_proto import checksum, limits, records
 
 from trackd_daemon.store import fixed_layout
 
@@ -26,6 +26,9 @@ _ROW_KINDS: Final = (records.ROW, records.ROW_ORDINAL, records.SYSTEM)
 _MISSES: Final = 4
 """Records in a row that begin no run before the rest of a batch is decoded in the general way."""
 _I64_MIN, _I64_MAX = -(2**63), 2**63 - 1
+_MOST_STEP: Final = limits.MAX_STEP
+MOST_DEPTH: Final = 2 * limits.MAX_DEPTH
+"""Nesting of a body, whoever wrote it: what is read by recursion must not be deeper than the stack."""
 encode_value = msgspec.msgpack.Encoder().encode
 
 
@@ -58,7 +61,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A record kept as it came: undecodable, misshapen, or of a kind this version does not know."""
+    """A record kept as it came: undecodable, misshapen, or with something in it that this version does not know."""
 
     seq: int
     reason: str
@@ -66,7 +69,7 @@ class Raw:
     count: int = 1
     """Seqs that it covers: more than one only where a batch could not even be split."""
     is_loss: bool = True
-    """Its content could not be read (an unknown kind is merely kept)."""
+    """Its content could not be read (what a newer version added is merely kept)."""
 
 
 @dataclass(slots=True)
@@ -182,14 +185,37 @@ def _one_by_one(result: Decoded, data: bytes, crc32: int) -> None:
     for seq, payload in enumerate(framing.split(data), result.first_seq):
         try:
             record = framing.decode_one(payload)
+            if is_newer(record):
+                result.raws.append(Raw(seq, _what_is_new(record), bytes(payload), is_loss=False))
+                if record[0] not in records.KINDS:
+                    continue
+                record = record[:4]
             _check(record)
             _gather(Decoded(seq, 1), [record], [seq])
         except Exception as error:
+            if result.raws and result.raws[-1].seq == seq:  # of a newer version, and what we know of it is wrong
+                continue
             result.raws.append(Raw(seq, f"undecodable: {error}"[:500], bytes(payload)))
             continue
         good.append(record)
         seqs.append(seq)
     _gather(result, good, seqs)
+
+
+def is_newer(record: Any) -> bool:
+    """Whether a newer version wrote it: a kind that is not known here, or elements behind the four."""
+    return (
+        isinstance(record, list)
+        and len(record) > 0
+        and type(record[0]) is int
+        and (record[0] not in records.KINDS or len(record) > 4)
+    )
+
+
+def _what_is_new(record: list[Any]) -> str:
+    if record[0] not in records.KINDS:
+        return f"unknown kind {record[0]}"
+    return f"{len(record) - 4} unknown elements"
 
 
 def _check(record: Any) -> None:
@@ -198,8 +224,22 @@ def _check(record: Any) -> None:
     kind, time_us, x, body = record
     if type(kind) is not int or type(time_us) is not int or type(x) is not int or not isinstance(body, dict):
         raise ShapeError("a field of the wrong type")
-    if not _I64_MIN <= time_us <= _I64_MAX or not _I64_MIN <= x <= _I64_MAX:
-        raise ShapeError("a number beyond 64 bits")
+    if not -_MOST_STEP <= time_us <= _MOST_STEP or not -_MOST_STEP <= x <= _MOST_STEP:
+        raise ShapeError("a step or time out of range")
+    check_depth(body)
+
+
+def check_depth(value: Any, room: int = MOST_DEPTH) -> None:
+    """Raises ShapeError if maps and lists are nested deeper than `room`."""
+    if type(value) is dict:
+        value = value.values()
+    elif type(value) is not list:
+        return
+    if room == 0:
+        raise ShapeError(f"nested deeper than {MOST_DEPTH}")
+    for item in value:
+        if type(item) is dict or type(item) is list:
+            check_depth(item, room - 1)
 
 
 _Gathered = tuple[list[int], list[int], list[int], list[Any]]
@@ -220,11 +260,9 @@ def _gather(result: Decoded, entries: Iterable[list[Any]], seqs: Iterable[int]) 
         else:
             _check([kind, time_us, x, body])
             _widen(result, time_us, time_us)
-            if kind in records.KINDS:
-                result.facts.append(Fact(seq, kind, time_us, body))
-            else:
-                raw = encode_value([kind, time_us, x, body])
-                result.raws.append(Raw(seq, f"unknown kind {kind}", raw, is_loss=False))
+            if kind not in records.KINDS:
+                raise ShapeError(f"unknown kind {kind}")  # kept as it came, by who takes one record after the other
+            result.facts.append(Fact(seq, kind, time_us, body))
     for (kind, keys), group in groups.items():
         _rows(result, kind, tuple(k if type(k) is str else str(k) for k in keys), group)
 
@@ -246,8 +284,11 @@ def _rows(result: Decoded, kind: int, keys: tuple[str, ...], group: _Gathered) -
     seq, time_us = np.array(seqs, dtype=np.int64), _int_column(times)
     step = time_us if kind == records.SYSTEM else _int_column(xs)
     low, high = int(time_us.min()), int(time_us.max())
+    first, last = int(step.min()), int(step.max())
+    if min(low, first) < -_MOST_STEP or max(high, last) > _MOST_STEP:
+        raise ShapeError("a step or time out of range")
     _widen(result, low, high)
-    result.rows.append(Rows(kind, len(seqs), int(step.min()), int(step.max()), low, high))
+    result.rows.append(Rows(kind, len(seqs), first, last, low, high))
     _blocks(result, kind, keys, seq, step, time_us, flat)
 
 
@@ -268,6 +309,7 @@ def _blocks(
         values = np.array(flat, dtype=np.float64).reshape(rows, width).T
         result.blocks.append(Block(kind, keys, FLOATS, seq, step, time_us, values))
     elif dict in types:
+        check_depth(flat)
         _flatten(result, kind, keys, seq, step, time_us, flat)
     else:
         _by_column(result, kind, keys, seq, step, time_us, flat)
@@ -317,6 +359,7 @@ def _values(column: str, columns: list[list[Any]]) -> NDArray[Any]:
         return np.array(columns, dtype=np.int64)
     values = np.empty((len(columns), len(columns[0])), dtype=object)
     for index, source in enumerate(columns):
+        check_depth(source)
         values[index, :] = [encode_value(v) for v in source]
     return values
 

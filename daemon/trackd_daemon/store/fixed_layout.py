@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from trackd_proto import checksum, records
+from trackd_proto import checksum, limits, records
 from trackd_proto.batch import PREFIX
 
 MIN_RUN: Final = 16
@@ -87,6 +87,8 @@ def read_run(data: bytes, start: int, crc32: int) -> Run | None:
     x = _numbers(matrix, layout.x_at + 1, layout.x_type) if layout.x_type else matrix[:, layout.x_at].astype(np.int64)
     if int(time_us.min()) < 0 or (layout.x_type in _UNSIGNED and int(x.min()) < 0):
         return None  # beyond 63 bits
+    if max(int(time_us.max()), int(x.max()), -int(x.min())) > limits.MAX_STEP:
+        return None
     values = np.take(matrix, layout.floats, axis=1).view(">f8").astype(np.float64).T
     payloads = np.ascontiguousarray(matrix[:, PREFIX.size :])
     return Run(

@@ -16,16 +16,24 @@ LOST_CONTACT_US: Final = 60_000_000
 _SILENT: Final = "nothing has been heard from it for a minute; why is not known"
 
 
-def state_of(exit_state: str | None, heartbeat_us: int, now_us: int) -> str:
-    """The advisory state of a run."""
+def state_of(exit_state: str | None, beats_us: Sequence[int], now_us: int) -> str:
+    """The advisory state of a run. `beats_us`: when it was heard of; what is ahead of us by more than a minute was
+    noted before the clock was set back, and says nothing."""
     if exit_state is not None:
         return exit_state
-    return "running" if now_us - heartbeat_us <= LOST_CONTACT_US else "lost contact"
+    is_near = any(abs(now_us - beat_us) <= LOST_CONTACT_US for beat_us in beats_us)
+    return "running" if is_near else "lost contact"
+
+
+def is_heard(heartbeat_us: Any, now_us: int) -> sa.ColumnElement[bool]:
+    """The same as a condition on a column."""
+    condition: sa.ColumnElement[bool] = heartbeat_us.between(now_us - LOST_CONTACT_US, now_us + LOST_CONTACT_US)
+    return condition
 
 
 def put(target: Json, path: str, value: Any) -> None:
     """Set a dotted path in nested maps; what stands in its way is replaced."""
-    *heads, tail = path.split(".")
+    *heads, tail = path.split(".", decode.MOST_DEPTH)
     for head in heads:
         inner = target.get(head)
         if not isinstance(inner, dict):
@@ -36,15 +44,18 @@ def put(target: Json, path: str, value: Any) -> None:
 
 def remove(target: Json, path: str) -> None:
     """Delete a dotted path, if it is there, and maps that it leaves empty."""
-    head, _, rest = path.partition(".")
-    if not rest:
-        target.pop(head, None)
-        return
-    inner = target.get(head)
-    if isinstance(inner, dict):
-        remove(inner, rest)
-        if not inner:
-            del target[head]
+    *heads, tail = path.split(".", decode.MOST_DEPTH)
+    outer: list[tuple[Json, str]] = []
+    for head in heads:
+        inner = target.get(head)
+        if not isinstance(inner, dict):
+            return
+        outer.append((target, head))
+        target = inner
+    target.pop(tail, None)
+    while outer and not target:
+        target, head = outer.pop()
+        del target[head]
 
 
 @dataclass(slots=True)
@@ -136,7 +147,7 @@ def runs_json(
 
 def _run_json(row: Row[Any], facts: _Facts, project: str, beat_us: int, now_us: int) -> Json:
     ended = row.ended_us
-    state = state_of(row.exit_state, max(row.heartbeat_us, beat_us), now_us)
+    state = state_of(row.exit_state, (row.heartbeat_us, beat_us), now_us)
     return {
         "project": project,
         "run_id": row.run_id,
@@ -222,7 +233,7 @@ def attempts(con: Connection, run_no: int, beat_us: int, now_us: int) -> list[Js
         heard_us = max((lane.max_time for lane in own.lanes.values()), default=row.start_us)
         # Who lives is known of the run. An attempt before the latest lives beside it if it was heard of since.
         is_beside = row is rows[-1] or heard_us >= rows[-1].start_us
-        state = state_of(row.exit_state, max(heartbeat_us, beat_us) if is_beside else 0, now_us)
+        state = state_of(row.exit_state, (heartbeat_us, beat_us) if is_beside else (), now_us)
         branch = branches.get(row.attempt_no)
         main = mains.get(row.attempt_no)
         result.append(

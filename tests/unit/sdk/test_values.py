@@ -5,6 +5,7 @@ import decimal
 import enum
 import fractions
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from trackd import values
-from trackd_proto import records
+from trackd_proto import limits, records
 
 
 class Tensor:
@@ -109,3 +110,28 @@ def test_nesting_has_a_bottom() -> None:
     with pytest.warns(values.UnstorableWarning):
         values._warned.clear()
         msgspec.msgpack.encode(values.to_safe(deep))
+
+
+@pytest.mark.filterwarnings("ignore::trackd.values.UnstorableWarning")
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"a": v}, lambda v: (v,)])
+def test_what_is_nested_too_deep_is_cut_there_and_in_no_time(wrap: Callable[[Any], Any]) -> None:
+    deep: Any = 1
+    for _ in range(5000):
+        deep = wrap(deep)
+    row = values.to_row({"deep": deep, "loss": 0.5})
+    assert row["loss"] == 0.5
+    inner, depth = row["deep"], 1
+    while records.TAG not in inner:
+        (inner,) = inner.values() if isinstance(inner, dict) else inner
+        depth += 1
+    assert depth == limits.MAX_DEPTH
+    assert inner[records.TAG][0] == "repr"
+    assert values.to_safe(row) == row, "what was cut stays what it is"
+
+
+@pytest.mark.filterwarnings("ignore::trackd.values.UnstorableWarning")
+def test_what_holds_itself_has_an_end() -> None:
+    ring: dict[str, Any] = {"x": 1}
+    ring["self"] = ring
+    assert values.to_row(ring)["self"]["self"]["x"] == 1
+    msgspec.msgpack.encode(values.to_safe(ring))

@@ -82,8 +82,8 @@ def test_nested_maps_become_dotted_paths() -> None:
 
 BAD = [
     b"\xc1", b"", encode([1, 2, 3]), encode({"a": 1}), encode([1, "t", 0, {}]), encode([1, 2, 1.5, {"a": 1.0}]),
-    encode([1, 2, 3, [4]]), encode([1, 2**64 - 1, 3, {"a": 1.0}]), encode([3, 2, 0, 7]),
-    encode([1, True, 0, {"a": 1.0}]),
+    encode([1, 2, 3, [4]]), encode([1, 2**64 - 1, 3, {"a": 1.0}]), encode([1, 2, -(2**62), {"a": 1.0}]),
+    encode([3, 2, 0, 7]), encode([1, True, 0, {"a": 1.0}]),
     encode([1, 2, 0, {"a": 1.0}]) + b"\x00",
 ]  # fmt: skip
 
@@ -99,6 +99,25 @@ def test_a_bad_record_is_set_aside_alone(bad: bytes) -> None:
 def test_an_unknown_kind_is_kept_and_is_no_loss() -> None:
     result = decoded([encode([99, 1, 0, {"new": 1}])])
     assert [(r.seq, r.is_loss, r.reason) for r in result.raws] == [(1, False, "unknown kind 99")]
+
+
+def test_what_a_newer_version_added_is_kept_and_what_is_known_is_taken() -> None:
+    newer = encode([records.ROW, 5, 7, {"a": 2.0}, {"unit": "m"}])
+    result = decoded([row(0, {"a": 1.0}), newer, encode([99, "all else"]), row(1, {"a": 3.0})])
+    assert points(result.blocks) == {(1, "a"): 1.0, (2, "a"): 2.0, (4, "a"): 3.0}
+    assert [(r.seq, r.data, r.is_loss) for r in result.raws] == [
+        (2, newer, False), (3, encode([99, "all else"]), False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900])
+@pytest.mark.parametrize("kind", [records.ROW, records.CONFIG, records.SUMMARY])
+@pytest.mark.parametrize("step", [b"\x91", b"\x81\xa1a"])
+def test_what_is_nested_too_deep_to_be_read_again_is_set_aside_alone(depth: int, kind: int, step: bytes) -> None:
+    deep = b"\x94" + encode(kind) + encode(5) + encode(0) + b"\x81\xa1k" + step * depth + b"\x01"
+    result = decoded([row(0, {"a": 1.0}), deep, row(1, {"a": 2.0})])
+    assert points(result.blocks) == {(1, "a"): 1.0, (3, "a"): 2.0}
+    assert [(r.seq, r.is_loss) for r in result.raws] == [(2, True)]
 
 
 def test_a_batch_that_cannot_be_split_is_kept_whole() -> None:
