@@ -53,6 +53,7 @@ PARTS = [
     Part("diskfull", 20, 3, 5),
     Part("backlog", 2, 5, 0.1),
     Part("writers", 8_000, 10, 200),
+    Part("clocks", 5, 6),
     Part("hub", 10, 10, 0.5),
     Part("chaos", 10, 10, 0.5),
     Part("soak", 60, 60, 2.0),

@@ -1,4 +1,5 @@
-"""Builds and steers shim.c: faults in the system calls of a real process on the files below one directory."""
+"""Builds libraries for LD_PRELOAD; steers shim.c: faults in the system calls of a real process on the files below one
+directory."""
 
 from __future__ import annotations
 
@@ -20,14 +21,14 @@ _WORDS: Final = 7 + len(KINDS)
 
 
 @functools.cache
-def library() -> Path | None:
-    """The compiled shim; None where there is no C compiler for Linux."""
+def library(source: str = "shim.c") -> Path | None:
+    """A source beside this file, compiled; None where there is no C compiler for Linux."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
     built = Path(tempfile.mkdtemp(prefix="trackd-shim-")) / "shim.so"
     atexit.register(shutil.rmtree, built.parent, ignore_errors=True)
-    command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(built), str(Path(__file__).with_name("shim.c")), "-ldl"]
+    command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(built), str(Path(__file__).with_name(source)), "-ldl"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return built if done.returncode == 0 else None
 

@@ -120,8 +120,8 @@ class EmbeddedStore:
             w = tables.writers
             with self._catalog.read() as con:
                 for row in con.execute(sa.select(w.c.run_no).where(w.c.writer_id.in_(list(writer_ids)))):
-                    self._beats[row.run_no] = max(self._beats.get(row.run_no, 0), now_us)
-            if now_us - self._beats_written_us > _TOUCH_WRITE_US:
+                    self._beats[row.run_no] = now_us  # also when the clock was set back since
+            if abs(now_us - self._beats_written_us) > _TOUCH_WRITE_US:
                 self._write_beats()
                 self._beats_written_us = now_us
 
@@ -326,9 +326,8 @@ class EmbeddedStore:
         r = tables.runs
         with self._catalog.write() as con:
             for run_no, now_us in beats.items():
-                con.execute(
-                    r.update().where(r.c.run_no == run_no, r.c.heartbeat_us < now_us).values(heartbeat_us=now_us)
-                )
+                is_newer = r.c.heartbeat_us.between(now_us, now_us + reads.LOST_CONTACT_US)
+                con.execute(r.update().where(r.c.run_no == run_no, ~is_newer).values(heartbeat_us=now_us))
 
     def _notify(self, touched: Mapping[int, Touch]) -> None:
         if not self._listeners:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from trackd_daemon.errors import QueryError
 from trackd_daemon.store import tables
 from trackd_daemon.store.filters import Compare, Many, Node, Not, Value, Word
-from trackd_daemon.store.reads import LOST_CONTACT_US
+from trackd_daemon.store.reads import is_heard
 
 _R: Final = tables.runs.c
 NAME: Final = sa.func.ifnull(_R.name, _R.run_id)
@@ -83,7 +83,7 @@ class Paths:
         raise QueryError(f"unknown path {path!r}; paths are config.…, summary.…, {', '.join(RUN_PATHS)}", position)
 
     def _state(self) -> Any:
-        alive = sa.case((_R.heartbeat_us >= self._now_us - LOST_CONTACT_US, "running"), else_="lost contact")
+        alive = sa.case((is_heard(_R.heartbeat_us, self._now_us), "running"), else_="lost contact")
         return sa.func.ifnull(_R.exit_state, alive)
 
     def _leaf(self, section: str, path: str) -> Any:

@@ -21,8 +21,8 @@ MAX_LIMIT = 10_000
 def projects(con: Connection, now_us: int, beats: Mapping[int, int]) -> list[Json]:
     """See docs/http-api.md; newest activity first."""
     p, r = tables.projects, tables.runs
-    beating = [run_no for run_no, beat_us in beats.items() if beat_us >= now_us - reads.LOST_CONTACT_US]
-    is_heard = sa.or_(r.c.heartbeat_us >= now_us - reads.LOST_CONTACT_US, r.c.run_no.in_(beating))
+    beating = [run_no for run_no, beat_us in beats.items() if abs(now_us - beat_us) <= reads.LOST_CONTACT_US]
+    is_heard = sa.or_(reads.is_heard(r.c.heartbeat_us, now_us), r.c.run_no.in_(beating))
     is_live = sa.and_(r.c.exit_state.is_(None), is_heard)
     rows = con.execute(
         sa.select(

@@ -28,7 +28,13 @@ class Flight:
         return not self._sent
 
     def add(self, item: Item) -> None:
-        """This was handed to the connection."""
+        """This was handed to the connection.
+
+        What the hub has is not lost though it is not here any more: a next hop that forgot a silent writer, or has a
+        new log, asks for it. What was lost before it is counted.
+        """
+        if item.reason and item.next_seq <= self.committed + 1:
+            item = replace(item, reason="")
         self._sent.append(item)
         self._bytes += len(item.data)
 

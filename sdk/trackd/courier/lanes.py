@@ -40,7 +40,7 @@ class SpoolLane:
         alive = (path.parent / "alive", self.word(spool.ALIVE_OFFSET))
         self.owner = Owner(self.word(spool.PID), self.word(spool.START_TICKS), self.word(spool.PID_NAMESPACE), alive)
         self.tail = Tail(path.parent, self.writer_id, self.word)
-        self.flight = Flight(WINDOW_BYTES)
+        self.flight = Flight(WINDOW_BYTES, committed=self.word(spool.COMMITTED))
         self.is_resumed = False
         self.is_untold = False
         """This connection has carried nothing of it yet, so that nobody tells us how far it is."""

@@ -161,9 +161,12 @@ class Courier:
 
 
 def _is_orphan(directory: Path) -> bool:
-    """Whether it is old enough not to be one whose own courier is just starting, or nobody is left to start one."""
+    """Whether it is old enough not to be one whose own courier is just starting, or nobody is left to start one.
+
+    It is old also if it is ahead of us: the clock was set back since.
+    """
     try:
-        return time.time() - directory.stat().st_ctime > _STARTS_IN_S or is_owner_dead(directory)
+        return abs(time.time() - directory.stat().st_ctime) > _STARTS_IN_S or is_owner_dead(directory)
     except (OSError, ValueError, RecursionError):
         return False
 

@@ -458,3 +458,31 @@ def test_compaction_on_a_full_disk_takes_the_reserve_and_leaves_no_half_part_beh
     assert not list((store.directory / "series").glob("part-*.f.parquet"))
     store.compact()
     assert len(rows(store)) == 1
+
+
+@pytest.mark.parametrize("is_kept", [False, True], ids=["in memory", "written"])
+def test_a_clock_that_is_set_back_neither_ends_a_run_nor_lets_a_dead_one_live(tmp_path: Path, is_kept: bool) -> None:
+    years_us = 3652 * 86_400_000_000
+    now = [BORN_US + years_us]
+    store = EmbeddedStore.open(tmp_path / "s", clock=lambda: now[0])
+    made = simple(store, 1, "r")
+    store.touch([made.writer_id], now[0])
+    if is_kept:
+        store.close()
+        store = EmbeddedStore.open(tmp_path / "s", clock=lambda: now[0])
+    assert states(store) == {"running"}
+    now[0] -= years_us
+    assert states(store) == {"lost contact"}, "what was heard in ten years says nothing"
+    store.touch([made.writer_id], now[0])
+    assert states(store) == {"running"}
+    now[0] += 61_000_000
+    assert states(store) == {"lost contact"}
+    store.close()
+
+
+def states(store: EmbeddedStore) -> set[str]:
+    """The run's state wherever it is told."""
+    (project,) = store.projects()
+    by_project = "running" if project["live"] else "lost contact"
+    (found,) = [name for name in ("running", "lost contact") if store.runs("p", where=f"state = '{name}'")["total"]]
+    return {run(store)["state"], store.attempts("p", "r")[-1]["state"], by_project, found}

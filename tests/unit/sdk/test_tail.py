@@ -151,6 +151,36 @@ def test_what_the_spool_no_longer_has_is_declared_as_trimmed(tmp_path: Path) -> 
     assert covered(items) == list(range(5, last + 1))
 
 
+@pytest.mark.parametrize("is_new", [False, True], ids=["the same courier", "a new one"])
+def test_what_the_hub_has_is_not_lost_when_a_next_hop_that_forgot_the_writer_asks_for_it(
+    tmp_path: Path, is_new: bool
+) -> None:
+    """An agent forgets who was silent for a day, by a wall clock that may have jumped."""
+    lane = make_lane(tmp_path)
+    text = "t" * 9000
+    while lane._words[spool.ROLLS] < 2:
+        lane.row({"text": text})
+    last = lane.watermarks().assigned
+    view = courier_view(lane, tmp_path)
+    send(view)
+    view.advance(last, last, last)
+    if is_new:
+        view = courier_view(lane, tmp_path)
+    view.resume(1)
+    again = send(view)
+    assert again[0].reason and covered(again) == list(range(1, last + 1))
+    view.advance(last, last, 0)
+    assert lane.watermarks().lost == 0
+
+
+def send(view: SpoolLane) -> list[Item]:
+    view.flight.window_bytes = 1 << 30
+    items = drain(view)
+    for item in items:
+        view.flight.add(item)
+    return items
+
+
 def test_chunks_are_deleted_once_they_are_durable_and_not_before(tmp_path: Path) -> None:
     lane = make_lane(tmp_path)
     text = "t" * 9000
