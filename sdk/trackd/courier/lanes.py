@@ -31,8 +31,10 @@ class UnreadableHeadError(ValueError):
 class SpoolLane:
     """One writer found in a session directory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, quota_bytes: int = 2 * limits.GIB) -> None:
+        """`quota_bytes`: of its chunks, those that are only prepared included."""
         self.path = path
+        self._quota_bytes = quota_bytes
         self.writer_id = bytes.fromhex(path.stem)
         self._head = _map_head(path)
         self._words = memoryview(self._head).cast("Q")
@@ -139,7 +141,7 @@ class SpoolLane:
             self._trimmed = Item(expected, here.next_seq - expected, b"", "trimmed", before, here)
 
     def prepare(self) -> None:
-        """Make the next chunk ready before the trainer needs it."""
+        """Make the next chunk ready before the trainer needs it, within the quota."""
         following = self.word(spool.ROLLS)  # chunks are numbered from 0
         if self._prepared >= following or self.is_over() or not self.has_files:
             return
@@ -151,6 +153,12 @@ class SpoolLane:
         is_fast = now - self._prepared_at < _FAST_S
         self._prepared_at = now
         size = next((size for size in spool.CHUNK_SIZES if size > current and is_fast), current)
+        held = self._held_bytes(following)
+        fitting = [less for less in spool.CHUNK_SIZES if less <= size and held + less <= self._quota_bytes]
+        if not fitting:  # the trainer will find out by itself, and count it, unless one is freed before
+            self._prepared = self._wanted = following
+            return
+        size = fitting[-1]
         path = self.path.parent / spool.chunk_name(self.path.stem, following)
         try:
             os.close(files.make_chunk(path, self.writer_id, following, size, is_filled=True))
@@ -158,6 +166,13 @@ class SpoolLane:
             self._wanted = following
         self._prepared = following
         self.set_word(spool.PREPARED, following)
+
+    def _held_bytes(self, following: int) -> int:
+        held = 0
+        for number in range(self._freed_chunk, following):
+            with contextlib.suppress(FileNotFoundError):
+                held += (self.path.parent / spool.chunk_name(self.path.stem, number)).stat().st_size
+        return held
 
     def set_links(self, links: spool.Links) -> None:
         """Tell the trainer where its run can be seen. An odd number marks the area as being written."""

@@ -69,7 +69,7 @@ class ServedSession:
             if path.name in self.unreadable or bytes.fromhex(path.stem) in self.lanes:
                 continue
             try:
-                lane = SpoolLane(path)
+                lane = SpoolLane(path, self.info.spool_quota_bytes)
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:  # one bad head must not stop the others

@@ -271,6 +271,23 @@ def test_on_a_full_disk_what_is_delivered_makes_room_for_what_comes(
     assert lane.watermarks().lost == 0 and found == list(range(80))
 
 
+def test_a_spool_keeps_to_its_quota_when_the_courier_prepares_its_chunks(tmp_path: Path) -> None:
+    quota = 4 << 20
+    lane = make_lane(tmp_path, quota=quota)
+    reader = SpoolLane(tmp_path / f"{lane.writer_id.hex()}.head", quota)
+    most = 0
+    for i in range(300):
+        lane.row({"i": i, "text": "q" * 100_000})
+        reader.prepare()
+        if i < 100 and (item := reader.next_item()):  # delivered at first, and then no more
+            reader.flight.add(item)
+            reader.advance(item.next_seq - 1, item.next_seq - 1, 0)
+        most = max(most, sum(path.stat().st_size for path in tmp_path.glob("*.chunk")))
+    reader.close()
+    assert lane.watermarks().lost > 0, "it became full"
+    assert most <= quota
+
+
 def test_waiting_declares_a_loss_when_there_is_space_again_though_no_row_follows(tmp_path: Path) -> None:
     lane = make_lane(tmp_path, quota=spool.CHUNK_SIZES[0])
     for i in range(100):
