@@ -7,6 +7,7 @@ import random
 import stat
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -171,6 +172,9 @@ class Sender:
         except aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.CANCELLED:
                 self.trouble = error.details() or error.code().name
+        except Exception as error:  # a bug of ours must not leave a connection that nobody listens to
+            traceback.print_exc()
+            self.trouble = f"{type(error).__name__}: {error}"
         if self._call is call:
             self._call = None  # pump() connects again
             self._next_try = time.monotonic() + self._backoff
@@ -193,6 +197,8 @@ class Sender:
         if notice.run_url:
             before = self._run_urls.get(lane.writer_id)
             ticket = await self._fresh_ticket(notice.run_url)
+            if self._lanes.get(lane.writer_id) is not lane:
+                return  # it is done meanwhile, and its head is closed
             now = (notice.run_url, notice.project_url, ticket)
             if now != before:
                 self._run_urls[lane.writer_id] = now
