@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -59,6 +60,21 @@ def test_of_sixteen_that_want_a_daemon_one_starts_it(where: Instance) -> None:
     assert published is not None
     assert published.epoch == 1, "a second daemon owned the directory"
     assert len(processes.daemons(where.home)) == 1
+
+
+def test_a_process_with_thousands_of_open_files_starts_one(where: Instance) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard >= 2048, "needed to see what select() would refuse"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1500)]
+    try:
+        assert held[-1] > 1023
+        instance.spawn(where)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert processes.daemons(where.home)
 
 
 def test_a_second_daemon_by_hand_gives_way(where: Instance) -> None:

@@ -416,8 +416,10 @@ def _read_until_closed(descriptor: int, timeout_s: float) -> bytes | None:
     import select  # noqa: PLC0415  (only here; keeps the module's import list short for the CLI)
 
     deadline, said = time.monotonic() + timeout_s, b""
+    poll = select.poll()  # select() refuses descriptors above 1023, which a process with many files has
+    poll.register(descriptor, select.POLLIN)
     while (left := deadline - time.monotonic()) > 0:
-        if not select.select([descriptor], [], [], left)[0]:
+        if not poll.poll(left * 1000):
             break
         part = os.read(descriptor, 4096)
         said += part
