@@ -139,6 +139,7 @@ class Lane:
         self._dropped = 0
         self._full_until = 0.0
         self._chunks = chunks.Chunks(self._directory, self.writer_id, self._quota)
+        self._head: mmap.mmap | bytearray
         self._head, (memory, limit) = self._first_files()
         self._words = memoryview(self._head).cast("Q")
         # (chunk, end of the room in it, offset of the next frame, last seq, next ordinal or step, rolling crc,
@@ -308,7 +309,8 @@ class Lane:
             self._shapes.forget()  # every later row takes the slow path, which looks whether the lane is closed
             memory, limit, offset, seq, x, crc, kind = self._state
             if limit != _LOSING:  # for rows of other threads that are past that look and wait for the lock
-                self._state = (memory, _ENDED, offset, seq, x, crc, kind)
+                kept = memory if self.is_in_memory else files.NO_CHUNK  # a mapping holds a descriptor
+                self._state = (kept, _ENDED, offset, seq, x, crc, kind)
         if self._nested is not None:
             self._write_waiting(self._nested)
             self._nested.close()
@@ -317,6 +319,26 @@ class Lane:
             self._words[spool.CLOSED] = spool.ENDED
         elif not self._words[spool.CLOSED]:
             self._words[spool.CLOSED] = spool.ENDING
+
+    def let_go(self, *, anyway: bool) -> bool:
+        """Give back what an ended lane holds of the system's, once it is durable or `anyway`; whether that is done.
+
+        Of its watermarks it keeps the last ones.
+        """
+        if not self._alive[0] or self._words[spool.CLOSED] != spool.ENDED:
+            return False
+        self._end_loss()
+        if self._nested is not None and not self._nested.let_go(anyway=anyway):
+            return False
+        with self._lock:
+            _, limit, offset, seq, x, crc, kind = self._state
+            if not anyway and (limit == _LOSING or self._words[spool.DURABLE] < seq):
+                return False
+            self._state = (files.NO_CHUNK, _ENDED, offset, seq, x, crc, kind)
+            self._head = bytearray(self._head)
+            self._words = memoryview(self._head).cast("Q")
+            self.is_in_memory = False
+        return True
 
     def _refuse_late(self) -> None:
         """A record that came after the end. Not from inside another call."""

@@ -31,6 +31,8 @@ main(sys.argv[3:])
 """
 # The package itself is an empty stand-in: what its __init__ loads for scripts would double the courier's start.
 _LAUNCH: Final = '"$@" </dev/null >/dev/null 2>&1 &'
+_MOST_WAITING: Final = 32
+"""Ended lanes of which `flush()` could still be asked whether they are durable."""
 
 
 class Session:
@@ -42,6 +44,7 @@ class Session:
         self.pid = os.getpid()
         self.directory = instance.spool / new_writer_id().hex()
         self._lanes: list[Lane] = []
+        self._was_served = False
         self._is_made = False
 
     def prepare(self) -> None:
@@ -82,6 +85,8 @@ class Session:
 
     def lane(self, target: spool.Target, start: Mapping[str, Any]) -> Lane:
         """A new writer of a run; `start` is the body of its START record. Makes sure that a courier is there."""
+        self._was_served = self._was_served or any(lane.has_courier() for lane in self._lanes)
+        self._forget_ended()
         lane = Lane(self.directory, target, start, self.quota_bytes, self)
         self._lanes.append(lane)
         self.launch_courier()
@@ -91,9 +96,18 @@ class Session:
         """Start the courier unless one serves the session; a second one finds the lock taken and leaves."""
         if self.pid != os.getpid():
             return
-        if any(lane.has_courier() for lane in self._lanes[:-1]) and self._is_served():
+        if self._was_served and self._is_served():
             return
         launch(courier_command(str(self.directory)))
+
+    def _forget_ended(self) -> None:
+        """A sweep in one process has thousands of runs; the descriptors and the memory of each end with it."""
+        left = len(self._lanes)
+        for lane in list(self._lanes):
+            if lane.let_go(anyway=left > _MOST_WAITING):
+                left -= 1
+                with contextlib.suppress(ValueError):  # another thread's init() was quicker
+                    self._lanes.remove(lane)
 
     def _is_served(self) -> bool:
         import fcntl  # noqa: PLC0415 - only where several runs share a process

@@ -63,7 +63,7 @@ def in_memory(size: int) -> tuple[mmap.mmap, "Chunk"]:
 
 
 def move_out(
-    directory: Path, writer_id: bytes, target: spool.Target, head: mmap.mmap, chunk: "Chunk", end: int
+    directory: Path, writer_id: bytes, target: spool.Target, head: mmap.mmap | bytearray, chunk: "Chunk", end: int
 ) -> tuple[mmap.mmap, "Chunk"]:
     """The files of a lane that was in memory, with its chunk's bytes up to `end` and its own words. Raises OSError.
 
@@ -130,6 +130,11 @@ class Chunk(mmap.mmap):
     number: int
     filler: Filler | Roomless | None
     """What fills it; None if the courier made it ready."""
+
+
+NO_CHUNK: Final = Chunk(-1, mmap.PAGESIZE)
+"""Of a lane that has ended. Has no room and no file."""
+NO_CHUNK.number, NO_CHUNK.filler = -1, None
 
 
 def map_chunk(directory: Path, writer_id: bytes, number: int, size: int) -> Chunk:

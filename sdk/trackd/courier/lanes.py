@@ -195,6 +195,7 @@ class SpoolLane:
         self.owner.close()
         self.set_word(spool.COURIER_PID, 0)
         self._words.release()
+        self._head.close()  # now: it holds a descriptor, and the collector may come late
 
     def _free(self, position: Position) -> None:
         for number in range(self._freed_chunk, position.chunk):

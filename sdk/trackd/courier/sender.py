@@ -58,6 +58,7 @@ class Sender:
     def drop(self, lane: SpoolLane) -> None:
         """Serve it no longer."""
         self._lanes.pop(lane.writer_id, None)
+        self._run_urls.pop(lane.writer_id, None)
 
     async def pump(self) -> int:
         """One round: connect if need be, send what there is. Bytes of records that were sent."""

@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 import trackd
 from support import written
@@ -53,6 +54,18 @@ def test_wrong_arguments_of_log_raise(home: Path) -> None:
     run.log({"a": math.nan})
     run.finish()
     assert len(written.only(home).rows) == 1
+
+
+def test_a_sweep_that_nobody_serves_holds_few_files(home: Path) -> None:
+    kept, open_files = [], []
+    for trial in range(60):
+        with trackd.init() as run:
+            run.log({"trial": trial})
+        kept.append(run)
+        open_files.append(psutil.Process().num_fds())
+    # Of an ended run the head stays mapped as long as flush() could be asked about it; nothing of its chunks does.
+    assert max(open_files) <= open_files[0] + 33, open_files
+    assert len(written.runs(home)) == 60
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------
