@@ -101,7 +101,9 @@ def test_every_damaged_byte_costs_at_most_its_own_record_and_is_declared(lane: L
         data = bytearray(whole)
         data[at] ^= 1 << rng.randrange(8)
         path.write_bytes(data)
-        items = drain(courier_view(lane, tmp_path, dead=True))
+        view = courier_view(lane, tmp_path, dead=True)
+        items = drain(view)
+        view.close()
         assert covered(items) == list(range(1, ROWS + 2)), f"flip at {at}"
         lost = [seq for item in items if item.reason for seq in range(item.first_seq, item.next_seq)]
         assert len(lost) <= 1, f"flip at {at} lost {lost}"
