@@ -24,12 +24,20 @@ from trackd.lane import Lane, new_writer_id, now_us
 _BOOT: Final = """
 import sys, types
 sys.path[:0] = sys.argv[1].split(":")
+sys.modules["ssl"] = None
+for name in ("_sha2", "_sha256"):
+    try:
+        __import__(name)
+        sys.modules["_hashlib"] = None
+    except ImportError:
+        pass
 package = sys.modules["trackd"] = types.ModuleType("trackd")
 package.__path__ = [sys.argv[2]]
 from trackd.courier.main import main
 main(sys.argv[3:])
 """
 # The package itself is an empty stand-in: what its __init__ loads for scripts would double the courier's start.
+# OpenSSL takes 5 MB; gRPC brings its own, asyncio does without, and Python has its own SHA-2 (where it was built so).
 _LAUNCH: Final = '"$@" </dev/null >/dev/null 2>&1 &'
 _MOST_WAITING: Final = 32
 """Ended lanes of which `flush()` could still be asked whether they are durable."""

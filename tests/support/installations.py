@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from trackd_proto.local.hub_client import HubError
 
 from support import oracle
 from support.fleet import Fleet, Trainer
+from support.looking import looking
 from support.serving import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -88,21 +88,15 @@ class Seen:
 @contextmanager
 def watching(where: Instance) -> Iterator[Seen]:
     """Looks at daemon.json until the end."""
-    found, stop = Seen(), threading.Event()
+    found = Seen()
 
-    def watch() -> None:
-        while not stop.wait(0.005):
-            published = instance.read_published(where)
-            if published is not None and (published.epoch, published.version) not in found.daemons:
-                found.daemons.append((published.epoch, published.version))
+    def look() -> None:
+        published = instance.read_published(where)
+        if published is not None and (published.epoch, published.version) not in found.daemons:
+            found.daemons.append((published.epoch, published.version))
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with looking(look):
         yield found
-    finally:
-        stop.set()
-        thread.join()
 
 
 def wait_until_left(fleet: Fleet, timeout_s: float = 60.0) -> None:

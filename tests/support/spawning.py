@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from trackd_proto.layout import Instance
 from trackd_proto.local import instance
 
 from support import processes
+from support.looking import looking
 from support.serving import wait_for
 
 _SPAWNER = """
@@ -44,27 +44,21 @@ class Watch:
 @contextmanager
 def watching(where: Instance) -> Iterator[Watch]:
     """Samples the kernel's table of locks, every file that was ever `daemon.lock` included."""
-    found, stop, inodes = Watch(), threading.Event(), set[str]()
+    found, inodes = Watch(), set[str]()
 
-    def watch() -> None:
-        while not stop.wait(0.005):
-            try:
-                inodes.add(str(where.daemon_lock.stat().st_ino))
-            except OSError:
-                continue
-            words = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line]
-            now = [int(w[4]) for w in words if w[1] == "FLOCK" and w[5].rpartition(":")[2] in inodes]
-            found.most = max(found.most, len(now))
-            found.samples += 1
-            found.holders.update(now)
+    def look() -> None:
+        try:
+            inodes.add(str(where.daemon_lock.stat().st_ino))
+        except OSError:
+            return
+        words = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line]
+        now = [int(w[4]) for w in words if w[1] == "FLOCK" and w[5].rpartition(":")[2] in inodes]
+        found.most = max(found.most, len(now))
+        found.samples += 1
+        found.holders.update(now)
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with looking(look):
         yield found
-    finally:
-        stop.set()
-        thread.join()
 
 
 def epoch(where: Instance) -> int:

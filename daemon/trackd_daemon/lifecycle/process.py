@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from trackd_proto.limits import MIB
+from trackd_proto.local import descriptors
 
 _NICE = 5
 _OOM_SCORE = "500"
@@ -21,10 +22,7 @@ def settle() -> None:
     """Private files, many descriptors, few heaps; nothing here may fail. Before the first thread."""
     os.umask(0o077)
     _set_malloc(_M_ARENA_MAX, _ARENAS)
-    with contextlib.suppress(OSError, ValueError):
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if hard == resource.RLIM_INFINITY or soft < hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))
+    descriptors.allow_many()
 
 
 def step_back() -> None:

@@ -18,7 +18,7 @@ from typing import Final
 
 from trackd_proto import layout, spool, version
 from trackd_proto.compress import Compressor
-from trackd_proto.local import places
+from trackd_proto.local import descriptors, places
 
 from trackd.courier.lanes import SpoolLane
 from trackd.courier.offline import OfflineFile
@@ -178,6 +178,7 @@ def _be_a_good_guest() -> None:
     nobody would be left to send the last rows and to say what happened.
     """
     os.closerange(3, 4096)
+    descriptors.allow_many()  # up to three for each lane
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # until `hurry` can be called
