@@ -1,6 +1,7 @@
 """T24: the courier is nobody's child, and a trainer that is PID 1 of a container loses nothing."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,25 @@ def test_a_pipeline_ends_with_the_trainer(trackd_home: Path, tmp_path: Path) -> 
     assert done.stdout.endswith("trained\n")
     left = [process for process in processes.of_home(trackd_home) if processes.is_ours(process)]
     assert left, "nothing was left that could have held it open"
+
+
+def test_courier_and_daemon_leave_the_trainer_its_processor(trackd_home: Path, tmp_path: Path) -> None:
+    """Lower priority, also where the kernel shares the processors out by terminal session first (autogroups)."""
+    code = PIPELINE + "import sys; sys.stdin.readline()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as trainer:
+        assert trainer.stdin and trainer.stdout and trainer.stdout.readline() == b"trained\n"
+        guests = [process for process in processes.of_home(trackd_home) if process.pid != trainer.pid]
+        assert len(guests) == 2, guests
+        for guest in guests:
+            assert guest.nice() >= os.nice(0) + 5
+            assert os.sched_getscheduler(guest.pid) == os.SCHED_BATCH
+            group = Path(f"/proc/{guest.pid}/autogroup")
+            if group.exists():
+                assert group.read_text().endswith(" nice 5\n")
+                assert group.read_text().split()[0] != Path(f"/proc/{trainer.pid}/autogroup").read_text().split()[0]
+        trainer.communicate(b"\n", timeout=30)
 
 
 def can_unshare() -> bool:

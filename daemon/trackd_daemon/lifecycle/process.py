@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 from trackd_proto.limits import MIB
-from trackd_proto.local import descriptors
+from trackd_proto.local import guest
 
-_NICE = 5
 _OOM_SCORE = "500"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEEP_BYTES = 32 * MIB
@@ -22,18 +21,12 @@ def settle() -> None:
     """Private files, many descriptors, few heaps; nothing here may fail. Before the first thread."""
     os.umask(0o077)
     _set_malloc(_M_ARENA_MAX, _ARENAS)
-    descriptors.allow_many()
+    guest.allow_many_files()
 
 
 def step_back() -> None:
     """A spawned daemon: leave the trainer's CPUs, priority and memory alone."""
-    with contextlib.suppress(OSError):
-        os.nice(_NICE)
-    with contextlib.suppress(OSError, AttributeError):
-        # Waking up must not push somebody's training off its core: wait for the end of its turn.
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    with contextlib.suppress(OSError, AttributeError):
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    guest.step_back()
     with contextlib.suppress(OSError):
         # Killed by the kernel before the trainer is.
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)

@@ -18,7 +18,7 @@ from typing import Final
 
 from trackd_proto import layout, spool, version
 from trackd_proto.compress import Compressor
-from trackd_proto.local import descriptors, places
+from trackd_proto.local import guest, places
 
 from trackd.courier.lanes import SpoolLane
 from trackd.courier.offline import OfflineFile
@@ -178,21 +178,14 @@ def _be_a_good_guest() -> None:
     nobody would be left to send the last rows and to say what happened.
     """
     os.closerange(3, 4096)
-    descriptors.allow_many()  # up to three for each lane
+    guest.allow_many_files()  # up to three for each lane
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # until `hurry` can be called
     os.umask(0o077)
     with contextlib.suppress(OSError):
         os.chdir("/")
-    with contextlib.suppress(OSError):
-        os.nice(5)
-    with contextlib.suppress(OSError, AttributeError):
-        # Waking up must not push the trainer off its core: wait for the end of its turn.
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    if hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    guest.step_back()
 
 
 def main(arguments: list[str]) -> None:
