@@ -3,6 +3,7 @@
 One program per kind; it says what happened to its children, and what is in the run's files is compared with that.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -301,8 +302,9 @@ def _kill_couriers(home: Path, parent: subprocess.Popen[str]) -> int:
     while parent.poll() is None and time.monotonic() < deadline and not killed:
         for process in processes.of_home(home):
             if processes.is_ours(process) and process.pid != parent.pid:
-                os.kill(process.pid, signal.SIGKILL)
-                killed += 1
+                with contextlib.suppress(ProcessLookupError):  # what launches a courier is gone at once
+                    os.kill(process.pid, signal.SIGKILL)
+                    killed += 1
         time.sleep(0.01)
     return killed
 
