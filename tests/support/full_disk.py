@@ -85,6 +85,8 @@ class Outcome:
     rows: int = 0
     missing: int = 0
     """Rows whose log() returned and that the hub does not have."""
+    end_lost: bool = False
+    """Whether the record of its end found no space either, and is declared lost with the rows (the courier said it)."""
     doubled: int = 0
     undeclared: list[int] = field(default_factory=list)
     """Seqs of rows that are missing and not declared."""
@@ -245,6 +247,7 @@ class Stage:
         stored = [row["i"] for row in client.rows("/runs/full/run/scan", {"keys": ["i"]})]
         missing = {seqs[i] for i in range(len(seqs))} - {seqs[i] for i in stored}
         one.rows, one.missing, one.doubled = len(seqs), len(missing), len(stored) - len(set(stored))
+        one.end_lost = last in declared
         one.undeclared = sorted(missing - declared)
         one.false_alarms = sorted(declared & set(seqs) - missing)
         one.uncounted = sum(
