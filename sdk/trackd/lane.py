@@ -443,6 +443,7 @@ class Lane:
         self._full_until = now + _FULL_RETRY_S
         chunk, limit, offset, seq, x, crc, kind = self._state
         try:
+            files.check_room(self._directory / "a chunk", len(chunk))  # the rest takes ten times longer to fail
             if self._place is not None:
                 self._place.prepare()
             head, moved = files.move_out(self._directory, self.writer_id, self.target, self._head, chunk, offset)

@@ -164,7 +164,7 @@ def make_chunk(path: Path, writer_id: bytes, number: int, size: int, *, is_fille
     `is_filled`: all at once, as a Filler would do it. Nobody may do that once the chunk has its name.
     """
     partial = path.with_suffix(f".{os.getpid()}.new")
-    _check_room(path, size)
+    check_room(path, size)
     try:
         fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -222,12 +222,20 @@ def _rename_new(old: Path, new: Path) -> None:
     os.link(old, new)  # a file system without that flag
 
 
-def _check_room(path: Path, size: int) -> None:
-    """Ask before trying: a file system that is nearly full takes milliseconds to find that out, and to clean up."""
-    try:
-        status = os.statvfs(path.parent)
-    except OSError:
-        return  # trying will tell
+def check_room(path: Path, size: int) -> None:
+    """Ask before trying: a file system that is nearly full takes milliseconds to find that out, and to clean up.
+
+    Raises NoSpaceError. Of what is not there yet its nearest ancestor that is there is asked.
+    """
+    place = path.parent
+    while True:
+        try:
+            status = os.statvfs(place)
+            break
+        except FileNotFoundError:
+            place = place.parent
+        except OSError:
+            return  # trying will tell
     if status.f_bavail * status.f_frsize < size or (status.f_files and not status.f_favail):
         raise NoSpaceError(errno.ENOSPC, f"no space for {path}: {os.strerror(errno.ENOSPC)}")
 

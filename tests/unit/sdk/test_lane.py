@@ -256,7 +256,7 @@ def test_on_a_full_disk_what_is_delivered_makes_room_for_what_comes(
         refused.append(path)
         raise files.NoSpaceError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(files, "_check_room", full)
+    monkeypatch.setattr(files, "check_room", full)
     found: list[int] = []
     for i in range(80):
         lane.row({"i": i, "text": "q" * 100_000})
