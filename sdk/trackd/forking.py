@@ -11,9 +11,12 @@ _lock: Final = [threading.Lock()]
 
 
 def guard() -> mmap.mmap:
-    """A page whose first byte is 1 here and 0 in every forked child, forks behind Python's back included."""
+    """A page whose first two bytes are 1 here and 0 in every forked child, forks behind Python's back included.
+
+    The first is the owner's to clear, so that one look tells of both.
+    """
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    page[0] = 1
+    page[0] = page[1] = 1
     try:
         page.madvise(_WIPE_ON_FORK)
     except (OSError, ValueError, AttributeError):
@@ -29,7 +32,7 @@ def lock() -> threading.Lock:
 def _after_fork_in_child() -> None:
     _lock[0] = threading.Lock()
     for page in _unwiped:
-        page[0] = 0
+        page[0] = page[1] = 0
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -154,7 +154,7 @@ class Lane:
     def row(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
         """Write one history row. Raises TypeError or ValueError for wrong arguments, nothing else."""
         if not self._alive[0]:
-            self._in_child()
+            self._take_notice()
         lock = self._lock
         if lock._is_owned():  # type: ignore[attr-defined]
             self._from_inside(Lane.row, dict(data) if isinstance(data, Mapping) else data, step, commit)
@@ -211,7 +211,7 @@ class Lane:
     def append(self, kind: int, body: Mapping[str, Any]) -> None:
         """Write a record of another kind (trackd_proto.records)."""
         if not self._alive[0]:
-            self._in_child()
+            self._take_notice()
         if self._lock._is_owned():  # type: ignore[attr-defined]
             self._from_inside(Lane.append, kind, dict(body))
             return
@@ -301,7 +301,7 @@ class Lane:
         A signal handler may call it inside a call of its own thread, which goes on afterwards and may still write its
         record: then the courier keeps the files until the next call here, or until the process is gone.
         """
-        if not self._alive[0]:
+        if not self._alive[1]:
             return  # a forked child that never logged has nothing of its own to close
         is_inside = self._lock._is_owned()  # type: ignore[attr-defined]
         self._closed = True
@@ -325,7 +325,7 @@ class Lane:
 
         Of its watermarks it keeps the last ones.
         """
-        if not self._alive[0] or self._words[spool.CLOSED] != spool.ENDED:
+        if not self._alive[1] or self._words[spool.CLOSED] != spool.ENDED:
             return False
         self._end_loss()
         if self._nested is not None and not self._nested.let_go(anyway=anyway):
@@ -557,6 +557,7 @@ class Lane:
             finally:
                 self._is_making_nested = False
         self._write_waiting(self._nested)
+        self._alive[0] = 0  # the next call looks: the steps that these rows took are not for others
         if self._closed:  # by yet another handler, while that lane was being made
             self._nested.close()
 
@@ -574,6 +575,25 @@ class Lane:
             memory, limit, offset, seq, own, crc, _ = self._state
             self._state = (memory, limit, offset, seq, max(x, own), crc, kind)
 
+    def _take_notice(self) -> None:
+        """The page that every call looks at first has changed: a forked child, or rows from inside a call."""
+        if not self._alive[1]:
+            self._in_child()
+        elif not self._lock._is_owned():  # type: ignore[attr-defined]
+            self._follow_inner()
+
+    def _follow_inner(self) -> None:
+        """Go on behind the steps of rows from inside a call: of two rows at one step a key would show one value."""
+        with self._lock:
+            self._alive[0] = 1  # first: a handler from here on asks for another look
+            memory, limit, offset, seq, x, crc, kind = self._state
+            inner = self._nested
+            while inner is not None:
+                if inner._state[6] == kind:
+                    x = max(x, inner._state[4])
+                inner = inner._nested
+            self._state = (memory, limit, offset, seq, x, crc, kind)
+
     def _child_start(self) -> dict[str, Any]:
         keep = ("project", "run_id", "entity", "attempt", "attempt_start_us", "created_us", "sdk", "python", "user")
         start = {key: self._start[key] for key in keep if key in self._start}
@@ -583,7 +603,7 @@ class Lane:
     def _in_child(self) -> None:
         """First use in a forked child: the inherited maps are the parent's; begin a writer of our own."""
         with forking.lock():
-            if self._alive[0]:
+            if self._alive[1]:
                 return
             closed = self._closed
             target = msgspec.structs.replace(self.target, role="fork", announce=False)

@@ -373,6 +373,25 @@ def test_log_from_a_finalizer_inside_log(lane: Lane, tmp_path: Path) -> None:
     assert sum("i" in row for row in rows) == 2000
 
 
+def test_rows_from_inside_a_call_take_steps_that_no_later_row_gets(lane: Lane, tmp_path: Path) -> None:
+    """Where the history is read, of two rows of one key at one step only one is to be seen."""
+    lane.row({"x": 0})
+    for i in (1, 5):
+        with lane._lock:  # as a handler inside a call finds it
+            for value in range(i, i + 3):
+                lane.row({"x": value})
+        lane.row({"x": i + 3})
+    lane.row({"x": 100}, step=100, commit=True)
+    lane.row({"x": 101})
+    with lane._lock:
+        lane.row({"x": 102})
+    lane.row({"x": 103})
+    rows = [row for writer in writers(tmp_path) for row in read_rows(tmp_path, writer)]
+    steps = {row["x"]: step for step, row in rows}
+    assert len(set(steps.values())) == len(rows) == 13, rows
+    assert sorted(steps, key=lambda x: steps[x]) == sorted(steps)
+
+
 def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
     """Log in a loop that is hit by asynchronous exceptions; the numbers whose log() returned, and how many hit."""
     returned: list[int] = []
