@@ -13,7 +13,6 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +27,7 @@ from trackd_proto.local.hub_client import HubClient, HubError
 from trackd_proto.v1 import ingest_pb2
 
 from support import nonblocking, pushing, samples, serving
+from support.looking import looking
 
 PROJECT = "crowd"
 _BATCH_BYTES = 400_000
@@ -106,23 +106,16 @@ def drive(
 @contextmanager
 def _watched(agent: Callable[[], int], outcome: Outcome) -> Iterator[None]:
     """Memory and descriptors of the agent every 0.1 s."""
-    over = threading.Event()
 
     def look() -> None:
-        while not over.wait(0.1):
-            with suppress(OSError, KeyError, ValueError):
-                one = samples.read(agent())
-                outcome.samples += 1
-                outcome.most_bytes = max(outcome.most_bytes, one.rss_bytes)
-                outcome.descriptors = max(outcome.descriptors, one.descriptors)
+        with suppress(OSError, KeyError, ValueError):
+            one = samples.read(agent())
+            outcome.samples += 1
+            outcome.most_bytes = max(outcome.most_bytes, one.rss_bytes)
+            outcome.descriptors = max(outcome.descriptors, one.descriptors)
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    with looking(look, every_s=0.1):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _push(

@@ -4,16 +4,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_EVERY_S = 0.005
-
 
 @contextmanager
-def looking(look: Callable[[], None]) -> Iterator[None]:
-    """Calls `look` every 5 ms from a thread of its own, until the end."""
+def looking(look: Callable[[], None], every_s: float = 0.005) -> Iterator[None]:
+    """Calls `look` again and again from a thread of its own, until the end."""
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(_EVERY_S):
+        while not stop.wait(every_s):
             look()
 
     thread = threading.Thread(target=watch)
