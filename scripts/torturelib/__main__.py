@@ -48,6 +48,7 @@ PARTS = [
     Part("handlers", 60, 5, 5),
     Part("forks", 1_000, 12, 10),
     Part("spawns", 100, 5, 5),
+    Part("guest", 20, 3, 2),
     Part("idle", 500, 12, 24),
     Part("nonblocking", 15, 4, 3),
     Part("diskfull", 20, 3, 5),

@@ -39,7 +39,8 @@ _PUBLISHED: Final = spool.PUBLISHED
 _FRAME_BYTES: Final = spool.FRAME_BYTES
 _pack_frame = struct.Struct("=IIIIQ").pack_into  # native order: one memcpy per field
 _CRC_SLICE: Final = spool.CRC_SLICE
-_FULL_RETRY_S: Final = 0.1
+_FULL_RETRY_S: Final = 0.25
+"""A look takes 50 µs: so seldom that 99 of 100 calls at a thousand a second do not pay for one."""
 _LOSING: Final = 0
 """As the end of the room in a chunk: records are being dropped for want of space, and their loss is still open."""
 _ENDED: Final = -1
@@ -434,7 +435,7 @@ class Lane:
             return head, (memory, spool.CHUNK_HEADER.size)
 
     def _move_out(self) -> bool:
-        """Whether the lane has files, by now. With the lock held; looks every 100 ms."""
+        """Whether the lane has files, by now. With the lock held; looks every `_FULL_RETRY_S`."""
         if not self.is_in_memory:
             return True
         now = time.monotonic()
