@@ -175,9 +175,9 @@ async def fail(
     link = await stage.link()
     await push(link, writers, 8)
     stage.shim.arm(kind, action, when=when, times=times, number=number)
-    pusher = asyncio.create_task(push(link, writers, 40, "durable"))
+    pusher = asyncio.create_task(push_until_fired(stage.shim, link, writers))
     deadline = time.monotonic() + (2.5 if times == FOR_EVER else 1.0)
-    while time.monotonic() < deadline and not (pusher.done() and stage.shim.fired):
+    while time.monotonic() < deadline and not pusher.done():
         began = time.monotonic()
         await asyncio.wait_for(pushing.resume(link, writers), 10)
         outcome.slowest_answer_s = max(outcome.slowest_answer_s, time.monotonic() - began)
@@ -187,17 +187,28 @@ async def fail(
     outcome.fired += fired > 0
     what = f"{kind} {action} {errno.errorcode.get(number, number)} at call {when}, {times} times"
     try:
-        await asyncio.wait_for(pusher, 30)
-        await asyncio.wait_for(push(link, writers, 40), 30)
+        last = await asyncio.wait_for(pusher, 30)
+        await asyncio.wait_for(push(link, writers, last), 30)
         await link.channel.close()
         if stage.has_died:
             outcome.problems.append(f"{what}: the agent has ended")
-        wrong = await asyncio.to_thread(stage.verify, writers, 40)
+        wrong = await asyncio.to_thread(stage.verify, writers, last)
     except Exception as error:
         wrong = [f"{type(error).__name__}: {error}"]
     if outcome.slowest_answer_s > HANG_S:
         wrong.append(f"no answer for {outcome.slowest_answer_s:.1f} s")
     outcome.problems += [f"{what}: {text}" for text in wrong]
+
+
+async def push_until_fired(shim: Shim, link: instance.Link, writers: list[Writer]) -> int:
+    """Pushes on: one sync may serve many batches, and the fault waits for the N-th. The last seq of each writer."""
+    last = 8
+    for _ in range(20):
+        last += 32
+        await push(link, writers, last, "durable")
+        if shim.fired:
+            break
+    return last
 
 
 async def slow(stage: Stage, outcome: Outcome, delay_ms: int, seconds: float) -> tuple[float, int]:

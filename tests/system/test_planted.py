@@ -87,6 +87,51 @@ def test_no_link_is_followed_wherever_it_is_planted(where: Instance, tmp_path: P
     assert not victim.exists(), "created through a planted link"
 
 
+SWAPPED = """
+import os, pathlib, sys
+from trackd_proto.local import places
+home, planted, checked = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), places.private_directory
+
+def check_and_be_robbed(path):
+    checked(path)
+    if path.name == "spool" and planted.exists():
+        home.rename(planted.with_name("stolen"))
+        planted.rename(home)
+
+places.private_directory = check_and_be_robbed
+import trackd
+run = trackd.init(project="p", mode="offline", settings={"silent": True})
+for i in range(100):
+    run.log({"x": i})
+assert not planted.exists(), "nothing was swapped"
+print(*(f"{path}:{path.lstat().st_uid}:{path.lstat().st_mode & 0o777:o}" for path in home.glob("*/**/*")), sep="\\n")
+run.finish()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to own files as another user")
+def test_a_home_swapped_behind_the_check_shows_its_new_owner_nothing(where: Instance, tmp_path: Path) -> None:
+    """Where everybody can rename directories: what is written there is private, and what was planted is left alone."""
+    victim, planted = tmp_path / "victim", tmp_path / "planted"
+    victim.write_text("mine")
+    spool = planted / where.directory.name / "spool"
+    spool.mkdir(parents=True)
+    for name in ("courier.log", "cookie", "epoch", "daemon.json", "spawn.lock", "daemon.lock"):
+        (spool.parent / name).symlink_to(victim)
+    theirs = {planted, *planted.rglob("*")}
+    for path in theirs:
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    program = [sys.executable, "-c", SWAPPED, str(where.home), str(planted)]
+    done = subprocess.run(program, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    processes.wait_until_alone(where.home)
+    assert victim.read_text() == "mine"
+    known = {str(where.home / path.relative_to(planted)) for path in theirs}
+    found = [line.split(":") for line in done.stdout.splitlines()]
+    ours = {path: (owner, mode) for path, owner, mode in found if path not in known and "/trackd-runs" not in path}
+    assert any(path.endswith(".head") for path in ours), ours
+    assert all(owner == str(os.geteuid()) and mode in ("600", "700") for owner, mode in ours.values()), ours
+
+
 def test_the_cookie_is_nowhere_but_in_its_file(where: Instance, tmp_path: Path) -> None:
     """S4: not in an argument, an environment, a log, the write-ahead log, the spool or the store."""
     places.prepare(where)

@@ -240,3 +240,5 @@ class Places:
 
     user: int
     places: tuple[Place, ...] = field(default_factory=tuple)
+    open_above: str = ""
+    """A directory above the home in which everybody can rename what belongs to others."""

@@ -27,6 +27,10 @@ def check_places(seen: facts.Places) -> Iterator[Finding]:
         if found := _place(place, seen.user):
             bad = True
             yield found
+    if seen.open_above:
+        bad = True
+        text = f"{seen.open_above} can be written by everybody: other users could put their directory in the home's place"
+        yield Finding("directories", "warning", text, f"chmod +t {seen.open_above}, or {_OWN}")
     if not bad:
         there = [place for place in seen.places if place.kind != "missing"]
         home = next((place.path for place in seen.places if place.role == "home"), "the home")

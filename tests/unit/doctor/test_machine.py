@@ -31,6 +31,12 @@ def test_a_private_home_is_fine_and_so_is_none_at_all() -> None:
     assert not is_trouble(placed(HOME, replace(INSIDE, kind="missing")))
 
 
+def test_a_directory_above_in_which_everybody_can_rename_is_a_warning() -> None:
+    found = one(machine.check_places(facts.Places(1000, (HOME, INSIDE), open_above="/scratch")))
+    assert (found.level, "/scratch can be written by everybody" in found.text) == ("warning", True)
+    assert found.advice.startswith("chmod +t /scratch")
+
+
 @pytest.mark.parametrize(
     ("place", "said", "advice"),
     [

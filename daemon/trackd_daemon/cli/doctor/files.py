@@ -33,7 +33,17 @@ def see_places(where: Instance) -> facts.Places:
             seen.append(_place(path, "directory"))
         for path in (where.daemon_lock, where.spawn_lock, where.epoch, where.published):
             seen.append(_place(path, "file"))
-    return facts.Places(os.geteuid(), tuple(seen))
+    return facts.Places(os.geteuid(), tuple(seen), _open_above(where.home))
+
+
+def _open_above(home: Path) -> str:
+    """A directory above it in which everybody can rename what is not theirs: without the sticky bit; "" if none."""
+    for path in home.resolve().parents:
+        with suppress(OSError):
+            mode = path.stat().st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                return str(path)
+    return ""
 
 
 def _place(path: Path, role: Literal["home", "directory", "file"]) -> facts.Place:
