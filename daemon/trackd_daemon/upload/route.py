@@ -133,6 +133,9 @@ class Route:
                     with attempt:
                         await self._connect()
                 await self._exchange()
+            except OSError as error:  # our own files: no descriptors left, or a disk that fails for a moment
+                await self._hop.close()
+                await self._back_off(HopUnreachableError(f"cannot read or keep what is to be sent: {error}"))
             except Exception as error:  # a bug of ours must not end the upload for ever
                 _logger.exception("route %s: unexpected", self.name)
                 self.state, self.reason = "retrying", f"{type(error).__name__}: {error}"

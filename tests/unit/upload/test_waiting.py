@@ -1,11 +1,16 @@
 """An outage of 72 hours by the clock of the waits alone: never given up, never in haste, never asleep for long."""
 
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
 import tenacity
 from trackd_daemon.ingest.marks import Ledger
-from trackd_daemon.upload.hop import HopRefusedError, HopUnreachableError
+from trackd_daemon.upload.hop import Answer, HopRefusedError, HopUnreachableError
 from trackd_daemon.upload.route import LONGEST_RETRY_S, Route, _Wait
+from trackd_daemon.wal.state import Position
+from trackd_proto.v1 import ingest_pb2
 
 OUTAGE_S = 72 * 3600
 
@@ -72,3 +77,64 @@ async def test_a_hop_that_asks_for_more_time_gets_it() -> None:
             if not waits:
                 raise error
     assert waits == [120.0]
+
+
+class Quiet:
+    """A hop that takes everything and says nothing."""
+
+    state = "connected"
+
+    async def open(self, writer_ids: Sequence[bytes]) -> dict[bytes, int]:
+        return {}
+
+    async def send(self, batches: Sequence[ingest_pb2.Batch]) -> None: ...
+
+    async def answers(self) -> AsyncIterator[Answer]:
+        await asyncio.Event().wait()
+        yield Answer()
+
+    async def alive(self, writer_ids: Sequence[bytes]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Unreadable:
+    """A log that cannot be opened the first two times."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self, end: Position, max_bytes: int) -> tuple[list[ingest_pb2.Batch], bool]:
+        self.reads += 1
+        if self.reads <= 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return [], True
+
+    def rewind(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+async def test_a_log_that_cannot_be_read_for_a_moment_is_read_again_as_soon_as_a_hub_is_asked_again() -> None:
+    waits: list[float] = []
+    reads_enough = asyncio.Event()
+
+    class Impatient(Route):
+        async def _sleep(self, seconds: float) -> None:
+            waits.append(seconds)
+            assert "Too many open files" in self.status().reason
+
+        async def _send_one(self) -> bool:
+            more = await super()._send_one()
+            reads_enough.set()
+            return more
+
+    source = Unreadable()
+    route = Impatient("r", Quiet(), source, Ledger(), lambda _: None, lambda _: None)
+    route.durable(Position(1, 100))
+    route.start()
+    await asyncio.wait_for(reads_enough.wait(), 10)
+    await route.stop()
+    assert source.reads == 3
+    assert len(waits) == 2
+    assert max(waits) <= LONGEST_RETRY_S
