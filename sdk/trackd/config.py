@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from trackd_proto import limits
 
 from trackd import values
 from trackd.errors import ConfigError
@@ -189,12 +190,19 @@ def read_yaml(path: Path, name: str = "config") -> dict[str, Any]:
 _FLOAT: Final = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")
 
 
-def recordable(value: Any) -> Any:
-    """`value` as a record holds it; in a config, paths, classes, functions, dtypes and devices are texts."""
-    if isinstance(value, dict):
-        return {str(key): recordable(each) for key, each in list(value.items())}
-    if isinstance(value, (list, tuple)):
-        return [recordable(each) for each in value]
+def recordable(value: Any, depth: int = 1) -> Any:
+    """`value` as a record holds it; in a config, paths, classes, functions, dtypes and devices are texts.
+
+    `depth`: maps and lists around it, the config included. What holds itself would have no end.
+    """
+    is_map = isinstance(value, Mapping)
+    if is_map or isinstance(value, (list, tuple)) or hasattr(type(value), "__dataclass_fields__"):
+        if depth >= limits.MAX_DEPTH:
+            return values.too_deep(value)
+        if isinstance(value, (list, tuple)):
+            return [recordable(each, depth + 1) for each in value]
+        inside = value if is_map else _dataclass(value)
+        return {str(key): recordable(each, depth + 1) for key, each in list(inside.items())}
     return values.to_safe(_readable(value))
 
 
@@ -209,10 +217,6 @@ def _readable(value: Any) -> Any:
     size = getattr(value, "size", None)
     if isinstance(size, int) and size <= _MAX_ARRAY and hasattr(value, "tolist"):  # numpy: kept whole
         return value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): recordable(each) for key, each in value.items()}
-    if hasattr(kind, "__dataclass_fields__"):
-        return recordable(_dataclass(value))
     is_array = hasattr(kind, "item") or hasattr(kind, "numpy")
     if isinstance(value, complex) or (kind.__module__.partition(".")[0] in (*_LIBRARIES, *_TEXT) and not is_array):
         return str(value)

@@ -64,12 +64,12 @@ def _new_shape(keys: tuple[Any, ...], data: Mapping[str, Any]) -> Shape:
     return Shape(item is None, msgspec.msgpack.Encoder(enc_hook=item).encode)
 
 
-def flatten(body: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested maps as dotted paths; a tagged value counts as a leaf."""
+def flatten(body: Mapping[str, Any], prefix: str = "", depth: int = 1) -> dict[str, Any]:
+    """Nested maps as dotted paths; a tagged value counts as a leaf, and so does what is nested too deep for a record."""
     flat: dict[str, Any] = {}
     for key, value in body.items():
-        if isinstance(value, dict) and records.TAG not in value:
-            flat.update(flatten(value, f"{prefix}{key}."))
+        if isinstance(value, dict) and records.TAG not in value and depth < limits.MAX_DEPTH:
+            flat.update(flatten(value, f"{prefix}{key}.", depth + 1))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from trackd_proto import limits
+
 
 class _Missing:
     def __repr__(self) -> str:
@@ -99,14 +101,14 @@ class Section(dict[str, Any]):
 
 
 def wrap(value: Any, path: Path, changed: Changed) -> Any:
-    """A Section of a dict, anything else as it is."""
-    return Section(value, path, changed) if isinstance(value, dict) else value
+    """A Section of a dict, anything else as it is; so is what is nested deeper than records are (it may hold itself)."""
+    return Section(value, path, changed) if isinstance(value, dict) and len(path) < limits.MAX_DEPTH else value
 
 
-def plain(value: Any) -> Any:
-    """The same with plain dicts in place of Sections, all the way down."""
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in list(value.items())}  # other threads may write meanwhile
-    if type(value) is list:
-        return [plain(each) for each in value]
+def plain(value: Any, depth: int = 0) -> Any:
+    """The same with plain dicts in place of Sections, as deep as records are."""
+    if depth < limits.MAX_DEPTH and isinstance(value, dict):
+        return {key: plain(each, depth + 1) for key, each in list(value.items())}  # other threads may write meanwhile
+    if depth < limits.MAX_DEPTH and type(value) is list:
+        return [plain(each, depth + 1) for each in value]
     return value

@@ -165,14 +165,14 @@ def _from_elements(value: Any) -> Any:
 def _to_list(value: Any, depth: int = 1) -> Any:
     """`depth`: maps and lists around it, the row included. What holds itself would have no end."""
     if depth >= limits.MAX_DEPTH:
-        return _too_deep(value)
+        return too_deep(value)
     table = CONVERTERS
     return [c(v, depth + 1) if (c := table[type(v)]) in _NESTING else c(v) for v in value]
 
 
 def _to_map(value: Any, depth: int = 1) -> Any:
     if depth >= limits.MAX_DEPTH:
-        return value if _is_cut(value) else _too_deep(value)
+        return value if _is_cut(value) else too_deep(value)
     table = CONVERTERS
     return {
         k if type(k) is str else str(k): c(v, depth + 1) if (c := table[type(v)]) in _NESTING else c(v)
@@ -193,7 +193,8 @@ def _is_cut(value: Any) -> bool:
     return type(said) is list and [type(each) for each in said] == [str, str]
 
 
-def _too_deep(value: Any) -> dict[str, list[str]]:
+def too_deep(value: Any) -> dict[str, list[str]]:
+    """What is recorded in the place of a value that is nested deeper than records are."""
     return _unstorable(value, f"nested deeper than {limits.MAX_DEPTH}")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from trackd.config import Config, defaults_file, from_any, read_yaml
 from trackd.errors import ConfigError
+from trackd_proto import limits
 
 
 class Sink:
@@ -226,3 +227,30 @@ def test_unequal_arrays_are_a_change_and_equal_ones_are_not(sink: Sink) -> None:
     sink.config.flag = True
     with pytest.raises(ConfigError):
         sink.config.flag = 1.5
+
+
+def nested(around: Any) -> Any:
+    value: Any = 1
+    for _ in range(5000):
+        value = around(value)
+    return value
+
+
+def itself() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    value["me"] = [value]
+    return value
+
+
+@pytest.mark.filterwarnings("ignore::trackd.values.UnstorableWarning")
+@pytest.mark.parametrize("deep", [nested(lambda v: {"k": v}), nested(lambda v: [v]), nested(lambda v: (v,)), itself()])
+def test_what_is_nested_too_deep_or_holds_itself_is_cut(sink: Sink, deep: Any) -> None:
+    sink.config.update({"deep": deep, "lr": 0.1})
+    sink.config["other"] = deep
+    sink.config.persist()
+    assert sink.recorded["lr"] == 0.1
+    recorded = json.dumps(sink.recorded["deep"])
+    assert sink.recorded["other"] == sink.recorded["deep"]
+    before, cut, _ = recorded.partition("__trackd__")
+    assert cut and before.count("[") + before.count("{") == limits.MAX_DEPTH
+    assert sink.config.as_dict().keys() == {"deep", "lr", "other"}

@@ -100,3 +100,16 @@ def test_a_section_is_an_ordinary_dict(sink: Sink) -> None:
     sink.logged = {"a.b": 1}
     assert isinstance(sink.summary["a"], dict)
     assert json.dumps(sink.summary.as_dict()) == '{"a": {"b": 1}}'
+
+
+def test_what_is_nested_too_deep_or_holds_itself_ends_there(sink: Sink) -> None:
+    itself: dict[str, Any] = {}
+    itself["me"] = itself
+    deep: Any = 1
+    for _ in range(5000):
+        deep = {"k": deep}
+    sink.summary["itself"] = itself
+    sink.summary.update({"deep": deep, "lists": [[deep]], "loss": 0.5})
+    assert sink.summary["loss"] == 0.5
+    assert sink.summary.as_dict().keys() == {"itself", "deep", "lists", "loss"}
+    assert max(path.count(".") for path in sink.recorded) < 40
