@@ -24,7 +24,7 @@ def pids_one(trials: int, home: Path, directory: Path) -> None:
     for number in range(trials):
         guest.pid_one(directory, f"one-{number}")
     guest.send_rest(300)
-    import trackd
+    import trackd  # noqa: PLC0415 - behind TRACKD_HOME
 
     runs = {run.id: [row["x"] for row in run.scan_history()] for run in trackd.Api().runs("guest")}
     whole = sum(runs.get(f"one-{number}") == list(range(2000)) for number in range(trials))

@@ -65,7 +65,7 @@ def _new_shape(keys: tuple[Any, ...], data: Mapping[str, Any]) -> Shape:
 
 
 def flatten(body: Mapping[str, Any], prefix: str = "", depth: int = 1) -> dict[str, Any]:
-    """Nested maps as dotted paths; a tagged value counts as a leaf, and so does what is nested too deep for a record."""
+    """Nested maps as dotted paths; a tagged value counts as a leaf, and so does what is nested too deep."""
     flat: dict[str, Any] = {}
     for key, value in body.items():
         if isinstance(value, dict) and records.TAG not in value and depth < limits.MAX_DEPTH:

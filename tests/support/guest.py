@@ -113,9 +113,8 @@ def _too_much(guest: psutil.Process, trainer: int) -> list[str]:
         group, trainers = (Path(f"/proc/{pid}/autogroup").read_text() for pid in (guest.pid, trainer))
         if not group.endswith(" nice 5\n") or group.split()[:1] == trainers.split()[:1]:
             wrong.append(f"autogroup {group!r} beside the trainer's {trainers!r}")
-    own = Path(f"/proc/{guest.pid}/fd")
-    held = {os.readlink(own / name) for name in os.listdir(own)}
-    inherited = {os.readlink(path) for path in (Path(f"/proc/{trainer}/fd/{n}") for n in (0, 1, 2))} - {"/dev/null"}
+    held = {path.readlink() for path in Path(f"/proc/{guest.pid}/fd").iterdir()}
+    inherited = {Path(f"/proc/{trainer}/fd/{n}").readlink() for n in (0, 1, 2)} - {Path("/dev/null")}
     wrong += [f"holds the trainer's {name}" for name in sorted(held & inherited)]
     ignored = int(_status(guest.pid)["SigIgn"], 16) | int(_status(guest.pid)["SigCgt"], 16)
     if not ignored & (1 << (signal.SIGINT - 1)):

@@ -29,7 +29,9 @@ def check_places(seen: facts.Places) -> Iterator[Finding]:
             yield found
     if seen.open_above:
         bad = True
-        text = f"{seen.open_above} can be written by everybody: other users could put their directory in the home's place"
+        text = (
+            f"{seen.open_above} can be written by everybody: other users could put their directory in the home's place"
+        )
         yield Finding("directories", "warning", text, f"chmod +t {seen.open_above}, or {_OWN}")
     if not bad:
         there = [place for place in seen.places if place.kind != "missing"]
