@@ -101,7 +101,7 @@ class Section(dict[str, Any]):
 
 
 def wrap(value: Any, path: Path, changed: Changed) -> Any:
-    """A Section of a dict, anything else as it is, and so what is nested deeper than records are: it may hold itself."""
+    """A Section of a dict, anything else as it is; and what is nested deeper than records are: it may hold itself."""
     return Section(value, path, changed) if isinstance(value, dict) and len(path) < limits.MAX_DEPTH else value
 
 
