@@ -35,7 +35,8 @@ def show(what: str, one: Outcome, *, may_lose: bool) -> None:
     )  # fmt: skip
     report(
         "T8", f"{what}: log()",
-        f"p50 {one.p50_us:.1f} us, p99 {one.p99_us:.0f} us, p99.9 {one.p999_us:.0f} us, longest {one.max_us:.0f} us",
+        f"p50 {one.p50_us:.1f} us, p99 {one.p99_us:.0f} us, p99.9 {one.p999_us:.0f} us, longest {one.max_us:.0f} us; "
+        f"json.dumps() of the same rows behind the same pauses p99 {one.peer_p99_us:.0f} us",
         "p99 50 us",
         ok=one.p99_us <= 50,
     )  # fmt: skip

@@ -37,7 +37,7 @@ run = trackd.init(project="full", id="run")
 lane, clock, now = run._lane, time.perf_counter_ns, time.time
 random.seed(1)
 noise = [random.randbytes(row_bytes // 2).hex() for _ in range(500)]
-took, seqs, at = array.array("q"), array.array("q"), array.array("d")
+took, seqs, at, peer = array.array("q"), array.array("q"), array.array("d"), array.array("q")
 i, due, told = 0, time.monotonic(), 0.0
 while not os.path.exists(out + "/stop"):
     for _ in range(max(1, rate // 100)):
@@ -55,7 +55,14 @@ while not os.path.exists(out + "/stop"):
         os.rename(out + "/marks.new", out + "/marks")
     due = max(due + 0.01, time.monotonic() - 0.1)
     time.sleep(max(0.0, due - time.monotonic()))
-for name, values in (("took", took), ("seqs", seqs), ("at", at)):
+    if i // (rate // 100) % 10 == 0:  # what the same machine needs for as much work behind the same pause
+        for n in range(rate // 100):
+            row = {"i": i + n, "noise": noise[(i + n) % 500]}
+            before = clock()
+            json.dumps(row)
+            peer.append(clock() - before)
+        time.sleep(0.01)
+for name, values in (("took", took), ("seqs", seqs), ("at", at), ("peer", peer)):
     with open(out + "/" + name, "wb") as file:
         values.tofile(file)
 run.finish()
@@ -99,6 +106,8 @@ class Outcome:
     p50_us: float = 0.0
     p99_us: float = 0.0
     p999_us: float = 0.0
+    peer_p99_us: float = 0.0
+    """Of `json.dumps()` of such rows beside it, behind the same pauses."""
     max_us: float = 0.0
     full_s: float = 0.0
     """How long the disk had no room at all."""
@@ -231,7 +240,8 @@ class Stage:
 
     def judge(self, client: HubClient, space_at: float) -> None:
         """Wait until the hub has everything that it will get, and compare."""
-        seqs, at, took = (_read(self.out / name, code) for name, code in (("seqs", "q"), ("at", "d"), ("took", "q")))
+        names = (("seqs", "q"), ("at", "d"), ("took", "q"), ("peer", "q"))
+        seqs, at, took, peer = (_read(self.out / name, code) for name, code in names)
         one = self.outcome
         began = time.monotonic()
         last = seqs[-1] + 1  # and the EXIT record
@@ -257,6 +267,7 @@ class Stage:
         one.p50_us, one.p99_us, one.p999_us, one.max_us = (
             times[min(int(len(times) * q), len(times) - 1)] / 1000 for q in (0.5, 0.99, 0.999, 1.0)
         )
+        one.peer_p99_us = sorted(peer)[len(peer) * 99 // 100] / 1000
         lost_at = [when for seq, when in zip(seqs, at, strict=True) if seq in missing]
         one.resumed_s = max(0.0, max(lost_at, default=space_at) - space_at)
 
