@@ -91,10 +91,18 @@ def slope_per_h(points: Iterable[tuple[float, float]]) -> float:
     return statistics.median(slopes) * 3600 if len(rows) >= 3 and slopes else 0.0
 
 
+def floors(points: Iterable[tuple[float, float]], every_s: float) -> list[tuple[float, float]]:
+    """The least value of each stretch of time. What leaks lifts them; what work takes and gives back does not, and may
+    be many times of it."""
+    rows = sorted(points)
+    stretches = itertools.groupby(rows, key=lambda row: (row[0] - rows[0][0]) // every_s)
+    return [min(stretch, key=lambda row: row[1]) for _, stretch in stretches]
+
+
 def levels(values: Sequence[int]) -> tuple[int, int, int]:
-    """Medians of the first and the last third, and the largest: equal medians mean that nothing accumulates."""
+    """The least of the first and of the last third, and the largest of all: what accumulates lifts the least."""
     third = max(1, len(values) // 3)
-    return int(statistics.median(values[:third])), int(statistics.median(values[-third:])), max(values)
+    return min(values[:third]), min(values[-third:]), max(values)
 
 
 def directory_bytes(directory: Path) -> int:
