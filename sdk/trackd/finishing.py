@@ -1,6 +1,7 @@
 """The end of runs: last records, a short bounded wait, one line of summary."""
 
 import importlib.util
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,7 @@ _GLANCE_S: Final = 0.15
 _LINKS_S: Final = 3.0
 """With a wait granted: longest wait for the links once everything is committed."""
 _WINDOW_S: Final = 1.0
-"""In an ephemeral place: longest wait between two signs of life of the hub."""
+"""In an ephemeral place: longest wait between two signs of life of a hub."""
 _INSTALL_HUB: Final = "To see them: pip install 'trackd[hub]', then trackd open"
 
 
@@ -27,42 +28,61 @@ def finish(runs: Sequence["Run"], ending: Ending, wait_s: float | None = None) -
     ended = [run for run in runs if run.close(ending)]
     if not current.runs():
         signals.release()
-    deadline = time.monotonic() + _PATIENCE_S
+    patience = _Patience(_PATIENCE_S if wait_s is None else wait_s)
     for run in ended:
         if not run.disabled and run.is_owner:
-            _wait(run, deadline, wait_s)
-            report(run, ending)
+            _wait(run, patience, is_granted=wait_s is not None)
+            if run.pid == os.getpid():
+                report(run, ending)
 
 
-def _wait(run: "Run", deadline: float, wait_s: float | None) -> None:
+class _Patience:
+    """The waits of one finish(): however many runs it ends, together they take no longer than for one."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.monotonic() + seconds
+        self._glance_until = 0.0
+        self._silent: set[str] = set()
+
+    def left(self) -> float:
+        """Seconds."""
+        return max(0.0, self.until - time.monotonic())
+
+    def glance(self) -> float:
+        """Seconds left for a look at whether a hub has everything; they begin with the first look."""
+        self._glance_until = self._glance_until or time.monotonic() + _GLANCE_S
+        return max(0.0, self._glance_until - time.monotonic())
+
+    def wait_while_moving(self, run: "Run") -> None:
+        """What is durable here dies with the container: stay while the hub keeps taking records."""
+        until = time.monotonic() + run._settings.finish_timeout
+        before, route = -1, run._identity.route
+        while (now := run._lane.watermarks().committed) > before and time.monotonic() < until:
+            before = now
+            window_s = 0.0 if route in self._silent else min(_WINDOW_S, max(0.0, until - time.monotonic()))
+            if run._lane.wait("committed", window_s):
+                return
+        self._silent.add(route)
+
+
+def _wait(run: "Run", patience: _Patience, *, is_granted: bool) -> None:
     lane, is_online = run._lane, not run.offline
-    if wait_s is not None:
-        until = time.monotonic() + wait_s
-        if lane.wait("committed" if is_online else "durable", wait_s) and is_online:
-            _wait_for_links(run, min(until, time.monotonic() + _LINKS_S))
+    if is_granted:
+        if lane.wait("committed" if is_online else "durable", patience.left()) and is_online:
+            _wait_for_links(run, min(patience.until, time.monotonic() + _LINKS_S))
         return
-    if not lane.wait("durable", max(0.0, deadline - time.monotonic())) or not is_online:
+    if not lane.wait("durable", patience.left()) or not is_online:
         return
     if run._identity.route != "embedded" and ephemeral.is_ephemeral(run._identity.home):
-        _wait_while_moving(run)
+        patience.wait_while_moving(run)
     elif _can_commit(run):
-        lane.wait("committed", _GLANCE_S)
+        lane.wait("committed", patience.glance())
 
 
 def _wait_for_links(run: "Run", until: float) -> None:
     """A hub that has just been started commits a moment before it knows its own address."""
     while run._lane.links() is None and time.monotonic() < until:
         time.sleep(0.01)
-
-
-def _wait_while_moving(run: "Run") -> None:
-    """What is durable here dies with the container: stay while the hub keeps taking records."""
-    until = time.monotonic() + run._settings.finish_timeout
-    before = -1
-    while (now := run._lane.watermarks().committed) > before and time.monotonic() < until:
-        before = now
-        if run._lane.wait("committed", min(_WINDOW_S, until - time.monotonic())):
-            return
 
 
 def _can_commit(run: "Run") -> bool:

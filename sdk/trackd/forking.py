@@ -7,7 +7,7 @@ from typing import Final
 
 _WIPE_ON_FORK: Final = 18
 _unwiped: Final[list[mmap.mmap]] = []
-_lock: Final = [threading.Lock()]
+_lock: Final = [threading.RLock()]
 
 
 def guard() -> mmap.mmap:
@@ -24,13 +24,18 @@ def guard() -> mmap.mmap:
     return page
 
 
-def lock() -> threading.Lock:
+def lock() -> "threading._RLock":
     """For what a child does once; free in every child, whatever its parent's other threads did."""
     return _lock[0]
 
 
+def is_inside() -> bool:
+    """Whether this thread is doing that: a signal handler, a finalizer."""
+    return _lock[0]._is_owned()  # type: ignore[attr-defined,no-any-return]
+
+
 def _after_fork_in_child() -> None:
-    _lock[0] = threading.Lock()
+    _lock[0] = threading.RLock()
     for page in _unwiped:
         page[0] = page[1] = 0
 

@@ -56,6 +56,9 @@ class Place(Protocol):
     def launch_courier(self) -> None:
         """Make sure that somebody reads it."""
 
+    def see_to_courier(self) -> None:
+        """The same, if that failed before."""
+
 
 class Watermarks(NamedTuple):
     """How far a writer's records have come; seqs, each the highest of a contiguous prefix."""
@@ -122,19 +125,23 @@ class Lane:
         self._quota = quota_bytes
         self.on_refused: Callable[[], None] | None = None
         """Called for every row after `close()`; may warn or raise."""
-        self._begin(target, dict(start))
+        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._closed = False
+        self._alive = self._begin(target, dict(start))
 
-    def _begin(self, target: spool.Target, start: dict[str, Any]) -> None:
-        """A new writer with empty files: at construction, and again in a forked child."""
+    def _begin(self, target: spool.Target, start: dict[str, Any]) -> mmap.mmap:
+        """A new writer with empty files, at construction, and again in a forked child; what tells of its forks.
+
+        That is the last thing to be set: until then other threads of a child wait instead of writing to its parent's
+        files, which are still mapped.
+        """
+        alive = forking.guard()
         self.target = target
         self.writer_id = new_writer_id()
         self._start = start
         self._lock = threading.RLock()
-        self._alive = forking.guard()
         self._nested: Lane | None = None
         self._is_making_nested = False
-        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._closed = False
         self.refused = 0
         self._shapes = rows.Shapes()
         self._dropped = 0
@@ -148,14 +155,17 @@ class Lane:
         self._state = (memory, limit, spool.CHUNK_HEADER.size, 0, 0, 0, _ORDINAL)
         self._note_roll(memory)
         writer = {**start.get("writer", {}), "role": target.role, "pid": os.getpid()}
-        self.append(records.START, {**start, "writer": writer})
+        body = values.to_safe({**start, "writer": writer})
+        self._write(rows.encode([records.START, now_us(), 0, body]), self._state[4], self._state[6])
+        return alive
 
     # -- the hot path ---------------------------------------------------------------------------------------------
 
     def row(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
         """Write one history row. Raises TypeError or ValueError for wrong arguments, nothing else."""
-        if not self._alive[0]:
-            self._take_notice()
+        if not self._alive[0] and not self._take_notice():
+            self._waiting.append((Lane.row, (dict(data) if isinstance(data, Mapping) else data, step, commit)))
+            return
         lock = self._lock
         if lock._is_owned():  # type: ignore[attr-defined]
             self._from_inside(Lane.row, dict(data) if isinstance(data, Mapping) else data, step, commit)
@@ -211,8 +221,9 @@ class Lane:
 
     def append(self, kind: int, body: Mapping[str, Any]) -> None:
         """Write a record of another kind (trackd_proto.records)."""
-        if not self._alive[0]:
-            self._take_notice()
+        if not self._alive[0] and not self._take_notice():
+            self._waiting.append((Lane.append, (kind, dict(body))))
+            return
         if self._lock._is_owned():  # type: ignore[attr-defined]
             self._from_inside(Lane.append, kind, dict(body))
             return
@@ -235,6 +246,8 @@ class Lane:
 
     def latest(self) -> dict[str, Any]:
         """The last value of every key that this process logged, by dotted path."""
+        if not self._alive[1]:  # a forked child that has not logged: the lock may be held by a thread of its parent
+            return self._shapes.latest()
         with self._lock:
             return self._shapes.latest()
 
@@ -268,6 +281,10 @@ class Lane:
 
     def wait(self, level: str, timeout_s: float) -> bool:
         """Wait until everything written so far is "received", "durable" or "committed"; False after `timeout_s`."""
+        if not self._alive[1]:
+            return True  # a forked child that has not logged: what there is is its parent's
+        if self._place is not None:
+            self._place.see_to_courier()
         word = {"received": spool.RECEIVED, "durable": spool.DURABLE, "committed": spool.COMMITTED}[level]
         goal = self._state[3]
         deadline = time.monotonic() + timeout_s
@@ -283,6 +300,8 @@ class Lane:
 
     def publish(self) -> None:
         """Make sure that the courier sees the last record (an interrupt can leave it unpublished)."""
+        if not self._alive[1]:
+            return  # in a child the parent's head is still mapped, and the parent may have come further
         with self._lock:
             if self._state[1] != _LOSING:
                 self._words[_PUBLISHED] = self._state[3]
@@ -397,6 +416,9 @@ class Lane:
             for part in parts[:-1]:
                 self._put(part, self._state[4], self._state[6])
             payload = parts[-1]
+        self._write(payload, x, kind)
+
+    def _write(self, payload: bytes, x: int, kind: int) -> None:
         memory, limit, offset, seq, _, crc, _ = self._state
         end = offset + _FRAME_BYTES + len(payload)
         while end > limit:  # more than once for a record that needs a larger chunk than the next one
@@ -500,10 +522,14 @@ class Lane:
         self._dropped += self._words[spool.LOSS_COUNT]
         self._words[spool.LOSS_COUNT] = 0
         self._note_roll(following)
+        if self._place is not None:
+            self._place.see_to_courier()
         return True
 
     def _end_loss(self) -> None:
         """Declare an open loss as soon as there is space again, also when no record comes that would."""
+        if not self._alive[1]:
+            return
         if self.is_in_memory and not self._lock._is_owned():  # type: ignore[attr-defined]
             with self._lock:
                 self._move_out()
@@ -576,12 +602,18 @@ class Lane:
             memory, limit, offset, seq, own, crc, _ = self._state
             self._state = (memory, limit, offset, seq, max(x, own), crc, kind)
 
-    def _take_notice(self) -> None:
-        """The page that every call looks at first has changed: a forked child, or rows from inside a call."""
+    def _take_notice(self) -> bool:
+        """The page that every call looks at first has changed: a forked child, or rows from inside a call.
+
+        False: this is a call from inside the making of a child's own writer; its record has to wait for that.
+        """
         if not self._alive[1]:
+            if forking.is_inside():
+                return False
             self._in_child()
         elif not self._lock._is_owned():  # type: ignore[attr-defined]
             self._follow_inner()
+        return True
 
     def _follow_inner(self) -> None:
         """Go on behind the steps of rows from inside a call: of two rows at one step a key would show one value."""
@@ -606,10 +638,14 @@ class Lane:
         with forking.lock():
             if self._alive[1]:
                 return
-            closed = self._closed
+            self._waiting = deque()  # what is in it is the parent's
             target = msgspec.structs.replace(self.target, role="fork", announce=False)
-            self._begin(target, self._child_start())
-            self._closed = closed
+            self._alive = self._begin(target, self._child_start())
+            if self._place is not None:
+                self._place.launch_courier()
+        while self._waiting:
+            write, arguments = self._waiting.popleft()
+            write(self, *arguments)
 
 
 def _converted(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import msgspec
 from trackd_proto import layout, spool, version
 from trackd_proto.local import places
 
+from trackd import messages
 from trackd import spool as files
 from trackd.lane import Lane, new_writer_id, now_us
 
@@ -53,12 +54,14 @@ class Session:
         self.directory = instance.spool / new_writer_id().hex()
         self._lanes: list[Lane] = []
         self._was_served = False
+        self._launch_failed = False
         self._is_made = False
 
     def prepare(self) -> None:
         """Make sure that the directory is there, also if somebody cleaned up under us. Raises OSError: no space."""
         if self.directory.is_dir() and (self._is_made or self.pid != os.getpid()):
             return
+        self.pid = os.getpid()  # a forked child that outlives its parent's session goes on with it
         self.instance.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._make_directory()
         self._is_made = True
@@ -101,12 +104,28 @@ class Session:
         return lane
 
     def launch_courier(self) -> None:
-        """Start the courier unless one serves the session; a second one finds the lock taken and leaves."""
-        if self.pid != os.getpid():
+        """Start the courier unless one serves the session; a second one finds the lock taken and leaves.
+
+        A forked child is served by its parent's, if that has not left.
+        """
+        is_child = self.pid != os.getpid()
+        if (self._was_served or is_child) and self._is_served(is_expected=is_child):
             return
-        if self._was_served and self._is_served():
-            return
-        launch(courier_command(str(self.directory)))
+        try:
+            launch(courier_command(str(self.directory)))
+            self._launch_failed = False
+        except OSError as error:
+            self._launch_failed = True
+            messages.warn_once(
+                f"cannot start the process that sends what is logged ({error}): it is kept in {self.directory}, and "
+                "tried again; if there are too many processes (ulimit -u), allow more",
+                key="no courier",
+            )
+
+    def see_to_courier(self) -> None:
+        """Start it if that failed before."""
+        if self._launch_failed:
+            self.launch_courier()
 
     def _forget_ended(self) -> None:
         """A sweep in one process has thousands of runs; the descriptors and the memory of each end with it."""
@@ -117,13 +136,14 @@ class Session:
                 with contextlib.suppress(ValueError):  # another thread's init() was quicker
                     self._lanes.remove(lane)
 
-    def _is_served(self) -> bool:
+    def _is_served(self, *, is_expected: bool) -> bool:
+        """`is_expected`: where there was none yet, one is on its way."""
         import fcntl  # noqa: PLC0415 - only where several runs share a process
 
         try:
-            fd = os.open(self.directory / "courier.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self.directory / "courier.lock", os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError:
-            return False
+            return is_expected
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

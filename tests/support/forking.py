@@ -31,6 +31,7 @@ import ctypes, json, multiprocessing, os, random, signal, sys, threading, time
 import trackd
 
 ROWS = int(os.environ["ROWS"])
+THREADS = 4
 
 def work(run, number):
     for i in range(ROWS):
@@ -120,6 +121,13 @@ if __name__ == "__main__":
         if os.waitpid(pid, 0)[1]:
             os._exit(72)
 
+    def threads(number):
+        several = [threading.Thread(target=work, args=(run, count * t + number)) for t in range(THREADS)]
+        for thread in several:
+            thread.start()
+        for thread in several:
+            thread.join()
+
     def grpc_child(number):
         import asyncio, concurrent.futures, logging, grpc
         server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
@@ -200,6 +208,7 @@ if __name__ == "__main__":
         "os.fork": lambda: fork_with(os.fork, lambda n: work(run, n)),
         "os.fork, children with gRPC": lambda: fork_with(os.fork, grpc_child, most=4),
         "nested fork": lambda: fork_with(os.fork, nested),
+        "os.fork, threads in the child": lambda: fork_with(os.fork, threads),
         "C-level fork": lambda: fork_with(c_fork, lambda n: work(run, n)),
         "fork system call": lambda: fork_with(raw_fork, lambda n: work(run, n)),
         "fork inside log()": inside_log,
@@ -220,9 +229,13 @@ if __name__ == "__main__":
 
 KINDS = (
     "os.fork", "multiprocessing fork", "multiprocessing forkserver", "multiprocessing spawn", "data loader",
-    "nested fork", "fork inside log()", "fork, courier dead", "C-level fork", "fork system call",
-    "os.fork, children with gRPC",
+    "nested fork", "os.fork, threads in the child", "fork inside log()", "fork, courier dead", "C-level fork",
+    "fork system call", "os.fork, children with gRPC",
 )  # fmt: skip
+
+
+_WRITERS = {"nested fork": 2, "os.fork, threads in the child": 4}
+"""Of each child: those that count."""
 
 
 @dataclass
@@ -277,7 +290,7 @@ def forks(kind: str, count: int, *, hang_s: float = HANG_S, rows: int = ROWS) ->
 
 
 def _judge(found: Outcome, home: Path, count: int, rows: int) -> None:
-    found.children = count * 2 if found.kind == "nested fork" else count
+    found.children = count * _WRITERS.get(found.kind, 1)
     found.bad, found.slowest_s = found.facts["bad"], found.facts["slowest_s"]
     seen, doubled = offline_rows(home, Path(found.facts["dir"]))
     found.reused = doubled

@@ -153,11 +153,12 @@ def test_finish_while_a_second_lane_is_being_made_ends_that_lane_too(
     lane = make_lane(tmp_path)
     make = Lane._begin
 
-    def begin(self: Lane, target: spool.Target, start: dict[str, Any]) -> None:
-        make(self, target, start)
+    def begin(self: Lane, target: spool.Target, start: dict[str, Any]) -> Any:
+        alive = make(self, target, start)
         if target.role == "nested":  # a second handler, inside the first one's call
             lane.append(records.EXIT, {"state": "finished"})
             lane.close()
+        return alive
 
     monkeypatch.setattr(Lane, "_begin", begin)
     with lane._lock:

@@ -12,7 +12,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trackd import spool as files
@@ -507,6 +509,117 @@ def test_a_fork_while_other_threads_are_inside_log(lane: Lane, tmp_path: Path) -
     forks = [writer for writer, target in writers(tmp_path).items() if target.role == "fork"]
     assert len(forks) == 20
     assert all(read_rows(tmp_path, writer) == [(0, {"child": 1})] for writer in forks)
+
+
+def in_child(work: Callable[[], None]) -> None:
+    """Runs `work` in a forked child; fails if it fails there, or hangs."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.alarm(20)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_threads_of_a_forked_child_write_nothing_to_its_parents_files(
+    lane: Lane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first of them makes the child's own, which takes system calls, the others log as well."""
+    first_files = Lane._first_files
+
+    def slowly(self: Lane) -> Any:
+        time.sleep(0.1)
+        return first_files(self)
+
+    def fifty(t: int) -> None:
+        for i in range(50):
+            lane.row({"t": t, "i": i})
+
+    def threads() -> None:
+        monkeypatch.setattr(Lane, "_first_files", slowly)
+        several = [threading.Thread(target=fifty, args=(t,)) for t in range(8)]
+        for thread in several:
+            thread.start()
+        for thread in several:
+            thread.join()
+        lane.close()
+
+    lane.row({"i": 0})
+    in_child(threads)
+    lane.row({"i": 1})
+    by_role = {target.role: writer for writer, target in writers(tmp_path).items()}
+    assert by_role.keys() == {"main", "fork"}
+    assert [row for _, row in read_rows(tmp_path, by_role["main"])] == [{"i": 0}, {"i": 1}]
+    rows = [row for _, row in read_rows(tmp_path, by_role["fork"])]
+    assert [[row["i"] for row in rows if row["t"] == t] for t in range(8)] == [list(range(50))] * 8
+    assert read_records(tmp_path, by_role["fork"])[0][0] == records.START
+
+
+def test_a_handler_inside_a_childs_first_call_neither_hangs_nor_loses(
+    lane: Lane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_files = Lane._first_files
+
+    def interrupted(self: Lane) -> Any:
+        made = first_files(self)
+        if not handled:
+            signal.raise_signal(signal.SIGUSR1)
+        return made
+
+    def handler(*_: object) -> None:
+        handled.append(1)
+        lane.row({"who": "handler"})
+
+    def first_call() -> None:
+        monkeypatch.setattr(Lane, "_first_files", interrupted)
+        signal.signal(signal.SIGUSR1, handler)
+        lane.row({"who": "child"})
+        assert handled
+        lane.close()
+
+    handled: list[int] = []
+    lane.row({"who": "parent"})
+    in_child(first_call)
+    by_role = {target.role: writer for writer, target in writers(tmp_path).items()}
+    assert [row for _, row in read_rows(tmp_path, by_role["main"])] == [{"who": "parent"}]
+    assert sorted(row["who"] for _, row in read_rows(tmp_path, by_role["fork"])) == ["child", "handler"]
+
+
+def test_a_child_that_never_logged_leaves_its_parents_head_alone(lane: Lane, tmp_path: Path) -> None:
+    """It has the parent's state of the moment of the fork, and the parent's head as it is now."""
+
+    def look_and_wait() -> None:
+        os.read(there, 1)
+        lane.latest()
+        lane.publish()
+        assert lane.wait("durable", 5.0), "it has nothing to wait for"
+
+    there, here = os.pipe()
+    lane.row({"i": 0})
+    with lane._lock:  # as another thread of the parent may at the fork: nobody gives it back in the child
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                signal.alarm(20)
+                thread = threading.Thread(target=look_and_wait)
+                thread.start()
+                thread.join()
+                code = 0
+            finally:
+                os._exit(code)
+    for i in range(1, 100):
+        lane.row({"i": i})
+    os.write(here, b"x")
+    assert os.waitpid(pid, 0)[1] == 0
+    os.close(here)
+    os.close(there)
+    (main,) = writers(tmp_path)
+    assert [row["i"] for _, row in read_rows(tmp_path, main)] == list(range(100))
 
 
 def test_a_lane_for_another_target(tmp_path: Path) -> None:
