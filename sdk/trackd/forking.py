@@ -24,7 +24,7 @@ def guard() -> mmap.mmap:
     return page
 
 
-def lock() -> "threading._RLock":
+def lock() -> "threading.RLock":
     """For what a child does once; free in every child, whatever its parent's other threads did."""
     return _lock[0]
 
