@@ -41,8 +41,9 @@ before it was on the disk when it was written, right after a sync, itself not sy
 
 Recovery: where a header or a payload is bad the reader goes on at the next multiple of 8 that holds a good frame header
 of this segment with a higher lsn. Behind a bad payload that is the next frame: exactly one is lost. Behind a frame
-torn by a crash it is whatever was appended after it. Zeros up to the end are unused space, not damage. What is damaged
-is reported with its place; the caller knows from the seqs around it which records were there.
+torn by a crash it is whatever was appended after it. Zeros up to the end are unused space, not damage. What the disk
+cannot read is damage. What is damaged is reported with its place; the caller knows from the seqs around it which
+records were there.
 
 A torn end: in a MARKED segment without a seal, damage with no MARK behind it is what a power loss left of unsynced
 frames. The segment ends there, so that of each writer the last records are missing and none in between. Damage with a
@@ -82,10 +83,14 @@ _FRAME_MAGIC: Final = 0x46444B54
 _FRAME_MAGIC_BYTES: Final = struct.pack("<I", _FRAME_MAGIC)
 _SEAL: Final = struct.Struct("<Q")
 _NO_HEADER: Final = "no frame header"
+_UNREADABLE: Final = "the disk cannot read it"
 _READ_BYTES: Final = 1 * limits.MIB
+_BLOCK_BYTES: Final = 4096
+"""What an unreadable sector makes unreadable: a page of the file."""
+_OVERLAP_BYTES: Final = FRAME_BYTES - ALIGNMENT
 
 Read = Callable[[int, int], bytes]
-"""``read(offset, size)``: these bytes of a segment, fewer only at its end."""
+"""``read(offset, size)``: these bytes of a segment, fewer only at its end and where the disk cannot read."""
 
 
 class UnsupportedVersion(Exception):
@@ -225,7 +230,7 @@ def scan_with(read: Read, size: int, *, start: int = 0, salt: int | None = None)
                 return
             found = found._replace(end=end)
         if isinstance(found, Frame) and salt is None:
-            salt = _FRAME.unpack(read(found.offset, FRAME_BYTES))[7]
+            salt = _salt_at(read(found.offset, FRAME_BYTES))
         yield found
         offset = found.end
 
@@ -247,15 +252,22 @@ def _header_at(head: bytes, salt: int | None, last_lsn: int) -> tuple[int, int, 
     return (length, payload_crc, lsn, frame_type) if lsn > last_lsn else None
 
 
+def _salt_at(head: bytes) -> int | None:
+    """What a frame header says; None if it could be read before and cannot now."""
+    return int(_FRAME.unpack(head)[7]) if len(head) == FRAME_BYTES else None
+
+
 def _frame_at(read: Read, offset: int, size: int, salt: int | None, last_lsn: int) -> Frame | Damage:
-    header = _header_at(read(offset, FRAME_BYTES), salt, last_lsn)
+    head = read(offset, FRAME_BYTES)
+    header = _header_at(head, salt, last_lsn)
     if header is None:
-        return Damage(offset, size, _NO_HEADER)
+        return Damage(offset, size, _NO_HEADER if len(head) >= min(FRAME_BYTES, size - offset) else _UNREADABLE)
     length, payload_crc, lsn, frame_type = header
     payload = read(offset + FRAME_BYTES, length)
     end = min(offset + frame_size(length), size)
     if len(payload) < length:
-        return Damage(offset, size, "frame cut off by the end of the file", lsn)
+        is_cut = offset + FRAME_BYTES + length > size
+        return Damage(offset, size, "frame cut off by the end of the file" if is_cut else _UNREADABLE, lsn)
     if checksum.crc32(payload) != payload_crc:
         return Damage(offset, end, "payload with a wrong checksum", lsn)
     return Frame(offset, end, frame_type, lsn, payload)
@@ -263,17 +275,41 @@ def _frame_at(read: Read, offset: int, size: int, salt: int | None, last_lsn: in
 
 def _next_header(read: Read, offset: int, size: int, salt: int | None, last_lsn: int) -> int | None:
     """Where the next good frame header after a damaged frame is, `size` if there is none, None if only zeros follow."""
-    position, has_content = offset, False
-    while position < size:
-        # The overlap lets a header that straddles two reads be found whole.
-        window = read(position, _READ_BYTES + FRAME_BYTES - ALIGNMENT)
-        if not window:
-            break
+    has_content = False
+    for position, window in _windows(read, offset, size):
         at = window.find(_FRAME_MAGIC_BYTES)
         while at >= 0:
             if at % ALIGNMENT == 0 and _header_at(window[at : at + FRAME_BYTES], salt, last_lsn) is not None:
                 return position + at
             at = window.find(_FRAME_MAGIC_BYTES, at + 1)
-        has_content = has_content or bool(window.strip(b"\0"))
-        position += _READ_BYTES
+        has_content = has_content or not window or bool(window.strip(b"\0"))
     return size if has_content else None
+
+
+def _windows(read: Read, position: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """[position, size) in pieces with their places, b"" where it cannot be read.
+
+    They overlap, so that a header that straddles two of them is found whole.
+    """
+    while position < size:
+        wanted = min(_READ_BYTES + _OVERLAP_BYTES, size - position)
+        window, end = read(position, wanted), position + _READ_BYTES
+        if len(window) == wanted:
+            yield position, window
+        else:  # some of it cannot be read; what is around that can, perhaps in smaller pieces only
+            end -= end % _BLOCK_BYTES
+            yield from _blocks(read, position, min(end, size), size)
+        position = end
+
+
+def _blocks(read: Read, position: int, end: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """As `_windows`, a block at a time."""
+    while position < end:
+        wanted = min(_BLOCK_BYTES - position % _BLOCK_BYTES, size - position)
+        block = read(position, wanted)
+        if len(block) == wanted:
+            yield position, block + read(position + wanted, min(_OVERLAP_BYTES, size - position - wanted))
+        else:
+            yield position, block
+            yield position + len(block), b""
+        position += wanted

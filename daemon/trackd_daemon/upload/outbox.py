@@ -6,6 +6,7 @@ Between the log, which is read elsewhere, and the next hop, which is talked to e
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from trackd_proto.limits import MIB
 from trackd_proto.v1 import ingest_pb2
 
 from trackd_daemon.ingest.marks import Ledger, Marks
@@ -13,6 +14,8 @@ from trackd_daemon.upload.delivery import Delivery, Hole
 from trackd_daemon.upload.hop import Answer
 from trackd_daemon.upload.hunt import Hunt
 
+_PASSING_BYTES = 2 * MIB
+"""Of one request that goes past a full log, where batches are not compressed: far below what a message may weigh."""
 _logger = logging.getLogger("trackd")
 
 
@@ -28,6 +31,8 @@ class Outbox:
         self._overflow = overflow
         self._delivery = Delivery()
         self._hunt = Hunt()
+        self.has_more_passing = False
+        """What goes past a full log was more than the last request takes."""
         self._held: list[ingest_pb2.Batch] = []
         """Read and admitted, but kept for the next request."""
 
@@ -43,6 +48,7 @@ class Outbox:
         self._delivery.connected(dict(expected))
         self._hunt.connected()
         self._held = []
+        self.has_more_passing = False
         self.must_rewind = True
         return {w: seq - 1 for w, seq in expected.items() if seq - 1 > self._ledger.marks(w).committed}
 
@@ -110,13 +116,18 @@ class Outbox:
 
     def _passed_through(self) -> list[ingest_pb2.Batch]:
         """On a full disk: what follows the log, straight from memory. What the hub commits is safe without our log."""
-        passed = []
+        passed: list[ingest_pb2.Batch] = []
+        size, self.has_more_passing = 0, False
         for batch in self._overflow():
+            if size >= _PASSING_BYTES:
+                self.has_more_passing = True
+                break
             default = self._ledger.marks(batch.writer_id).committed + 1
             # Records in between are in the log and not durable yet: no hole, only too early.
             if batch.first_seq <= self._delivery.next_seq(batch.writer_id, default):
                 is_wanted, _ = self._delivery.admit(batch.writer_id, batch.first_seq, batch.count, default)
                 passed += [batch] if is_wanted else []
+                size += batch.ByteSize() if is_wanted else 0
         return passed
 
     def _missing_tails(self, durable: Mapping[bytes, int]) -> list[ingest_pb2.Batch]:

@@ -71,6 +71,8 @@ class Route:
         """Connections that broke since something was committed."""
         self._on_rejected = on_rejected
         self._on_pardoned = on_pardoned
+        self._reading: asyncio.Future[tuple[list[ingest_pb2.Batch], bool]] | None = None
+        """A read of the log in a thread, which nobody can cancel."""
         self._suspect: ingest_pb2.Batch | None = None
         """Parked last; the next hop has not taken the declaration yet."""
         self._task: asyncio.Task[None] | None = None
@@ -170,6 +172,14 @@ class Route:
             await asyncio.gather(*tasks, return_exceptions=True)
             # Before any wait: an open channel would go on knocking by itself.
             await self._hop.close()
+            await self._end_reading()
+
+    async def _end_reading(self) -> None:
+        """A thread that still reads would move the cursor behind the back of the next connection: what it skipped
+        would be missed, and declared lost."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _reject(self, reason: str) -> None:
         """Find out what it does not want; everything else goes on."""
@@ -234,12 +244,14 @@ class Route:
         if end.segment_no == 0:
             return False  # nothing is known to be durable yet
         owed = self._outbox.owed()
-        batches, at_end = await asyncio.to_thread(self._source.read, end, _REQUEST_BYTES)
+        self._reading = asyncio.ensure_future(asyncio.to_thread(self._source.read, end, _REQUEST_BYTES))
+        batches, at_end = await asyncio.shield(self._reading)
+        self._reading = None
         if self._outbox.must_rewind:
             return True  # a gap came meanwhile
         if outgoing := self._outbox.compose(batches, owed, at_end=at_end):
             await self._hop.send(outgoing)
-        return not at_end or self._outbox.is_holding()
+        return not at_end or self._outbox.is_holding() or self._outbox.has_more_passing
 
     async def _receive(self) -> None:
         async for answer in self._hop.answers():

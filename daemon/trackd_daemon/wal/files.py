@@ -93,9 +93,7 @@ class SegmentFile:
         try:
             self._write(segment.encode_header(wal_uuid, number, base_lsn, now_ns, segment.MARKED))
         except OSError:
-            self.close()
-            with suppress(OSError):
-                disk.unlink(self.path)
+            self.discard()
             raise
 
     def append(self, frames: bytes, count: int) -> int:
@@ -126,9 +124,16 @@ class SegmentFile:
 
     def close(self) -> None:
         """Release the descriptor."""
-        if self._descriptor >= 0:
-            self._disk.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1  # gone even if close fails
+        if descriptor >= 0:
+            self._disk.close(descriptor)
+
+    def discard(self) -> None:
+        """Close and remove a file that came to nothing, as far as the disk lets it: the error before is what counts."""
+        with suppress(OSError):
+            self.close()
+        with suppress(OSError):
+            self._disk.unlink(self.path)
 
     def _write(self, data: bytes) -> None:
         view, written = memoryview(data), 0
@@ -147,7 +152,9 @@ class SegmentFile:
 class SegmentReader:
     """Reads frames of one segment with its own descriptor (no mmap: a bad sector would be a SIGBUS)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, forgives: bool = True) -> None:
+        """`forgives`: what the disk cannot read is taken for damage; otherwise reading raises OSError."""
+        self._forgives = forgives
         self._descriptor = os.open(path, READ_FLAGS)
 
     @property
@@ -156,11 +163,16 @@ class SegmentReader:
         return os.fstat(self._descriptor).st_size
 
     def read(self, offset: int, size: int) -> bytes:
-        """These bytes; fewer at the end of the file or where the disk cannot read."""
+        """These bytes; fewer at the end of the file or where the disk cannot read (unless that is not forgiven)."""
+        data = b""
         try:
-            return os.pread(self._descriptor, size, offset)
+            # Before a page that it cannot read the kernel stops short; only the next read says why.
+            while len(data) < size and (more := os.pread(self._descriptor, size - len(data), offset + len(data))):
+                data += more
         except OSError:
-            return b""
+            if not self._forgives:
+                raise
+        return data
 
     def header(self) -> segment.Header:
         """Raises UnsupportedVersion, HeaderDamaged."""

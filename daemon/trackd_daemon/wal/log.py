@@ -25,6 +25,7 @@ from trackd_daemon.wal.writer import SEGMENT_BYTES, LogWriter, Progress
 
 _APPEND_BYTES: Final = 4 * MIB
 _RETRY_S: Final = 1.0
+_HURRY_S: Final = 0.05
 _ACK_DELAY_S: Final = 1.0
 """An ack is no news for the sender: it may wait for data to be synced with, or for this long."""
 
@@ -48,6 +49,10 @@ class Wal:
         self._wake = threading.Condition()
         self._backlog = Backlog()
         self._acks_since = 0.0
+        self._has_failed = False
+        """The last turn: whatever waits, waits for `_retry_at`."""
+        self._retry_at = 0.0
+        """When a log that took nothing at the end of the last turn is tried again."""
         self._is_writing = False
         self._hurried = False
         self._must_sync = False
@@ -100,13 +105,21 @@ class Wal:
     def sync(self, timeout_s: float) -> bool:
         """Wait until everything handed in so far is durable; False if time ran out."""
         deadline = time.monotonic() + timeout_s
-        with self._wake:
-            while self._backlog.has_batches or self._backlog.has_acks or self._writer.is_dirty or self._is_writing:
-                self._hurried = True
-                self._wake.notify_all()
-                if not self._wake.wait(min(0.05, max(deadline - time.monotonic(), 0))) and time.monotonic() >= deadline:
-                    return False
+        while self._hurry():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(_HURRY_S, left))  # not on the condition: others' news would make this hurry all the time
         return True
+
+    def _hurry(self) -> bool:
+        """Whether anything is not durable; then the thread looks after it now."""
+        with self._wake:
+            self._hurried = (
+                self._backlog.has_batches or self._backlog.has_acks or self._writer.is_dirty or self._is_writing
+            )
+            self._wake.notify()
+            return self._hurried
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Append and sync what was handed in, then stop. Safe to call twice and without start()."""
@@ -121,19 +134,37 @@ class Wal:
     def _run(self) -> None:
         while True:
             batches, acks, is_closing = self._take()
-            try:
-                self._write(batches, acks)
-                if self._writer.is_dirty and (is_closing or self._must_sync or self._writer.sync_delay_s() <= 0):
-                    self._writer.sync()
-            except OSError as error:
-                self._writer.back_off(error)
+            self._has_failed = not self._turn(batches, acks, must_sync=is_closing or self._must_sync)
+            self._look_back()
             self._tell()
             self._is_writing = False
             if is_closing and (not self._backlog.has_batches or self._writer.full_reason):
                 break
-        with suppress(OSError):  # a full disk: the next start finds its way without a seal
+        with suppress(Exception):  # a full disk: the next start finds its way without a seal
             self._writer.end()
         self._writer.close()
+
+    def _turn(self, batches: list[ingest_pb2.Batch], acks: dict[bytes, int], *, must_sync: bool) -> bool:
+        """Append these, and sync if it is time; False if the disk did not let it."""
+        try:
+            self._write(batches, acks)
+            if self._writer.is_dirty and (must_sync or self._writer.sync_delay_s() <= 0):
+                self._writer.sync()
+        except Exception as error:  # whatever it is: without this thread nothing would become durable any more
+            self._writer.back_off(error)
+            return False
+        return True
+
+    def _look_back(self) -> None:
+        """Decide when a log that takes nothing is tried again: not sooner because of news."""
+        with self._wake:
+            if self._writer.full_reason:
+                self._retry_at = time.monotonic() + _RETRY_S
+                self._drop_committed(is_full=True)
+
+    def _drop_committed(self, *, is_full: bool) -> None:
+        """What was committed while the log seemed to have room."""
+        self._backlog.acknowledge({}, is_full=is_full)
 
     def _take(self) -> tuple[list[ingest_pb2.Batch], dict[bytes, int], bool]:
         """Wait for work; the batches that fit into one append, and all acks."""
@@ -142,7 +173,8 @@ class Wal:
                 delay = self._delay()
                 if (delay is not None and delay <= 0) or not self._wake.wait(delay):
                     break
-            is_full = self._backlog.has_batches and self._writer.is_full()
+            is_full = bool(self._backlog.has_batches or self._writer.full_reason) and self._writer.is_full()
+            self._drop_committed(is_full=is_full)
             batches, acks = self._backlog.take(_APPEND_BYTES, is_full=is_full)
             self._is_writing = True
             self._must_sync, self._hurried = self._hurried, False
@@ -150,19 +182,22 @@ class Wal:
 
     def _delay(self) -> float | None:
         """Seconds until there is something to do without new batches; None: never."""
+        until_retry = self._retry_at - time.monotonic()
+        if self._has_failed:
+            return until_retry
         delays = []
         if self._writer.is_dirty:
             delays.append(self._writer.sync_delay_s())
         if self._backlog.has_acks:
             delays.append(self._acks_since + _ACK_DELAY_S - time.monotonic())
         if self._writer.full_reason:
-            delays.append(_RETRY_S)
+            delays.append(until_retry)
         return min(delays, default=None)
 
     def _write(self, batches: list[ingest_pb2.Batch], acks: dict[bytes, int]) -> None:
         try:
             self._writer.write(batches, acks)
-        except OSError:
+        except Exception:
             with self._wake:
                 self._backlog.give_back(batches, acks)
             raise

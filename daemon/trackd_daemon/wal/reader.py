@@ -1,15 +1,24 @@
 """Reads the durable part of the log in order, for one route. Memory does not depend on how much there is."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from google.protobuf.message import DecodeError
 from trackd_proto import segment
+from trackd_proto.limits import MIB
 from trackd_proto.v1 import ingest_pb2
 
 from trackd_daemon.wal import files
 from trackd_daemon.wal.state import Position
+
+
+_SCAN_BYTES: Final = 32 * MIB
+"""Of other routes' records that one read() passes over: who waits for it may have to stop."""
+_TRIES: Final = 3
+"""Reads that fail before what cannot be read counts as damaged."""
 
 
 class RouteReader:
@@ -22,6 +31,8 @@ class RouteReader:
         self._route = route
         self._position = Position(0, 0)
         self._file: files.SegmentReader | None = None
+        self._failures: Counter[int] = Counter()
+        """Reads that failed, by segment."""
 
     def rewind(self) -> None:
         """Go back to the oldest record that the log still has."""
@@ -31,10 +42,19 @@ class RouteReader:
     def read(self, end: Position, max_bytes: int) -> tuple[list[ingest_pb2.Batch], bool]:
         """Batches of this route between the cursor and `end`, of about `max_bytes` of records, and go on behind them.
 
-        True: everything before `end` has been read.
+        True: everything before `end` has been read. Raises OSError: read again later, from where rewind() leads.
         """
+        try:
+            return self._read(end, max_bytes)
+        except OSError:
+            if self._file is not None:  # opened, and not readable
+                self._failures[self._position.segment_no] += 1
+            self.close()
+            raise
+
+    def _read(self, end: Position, max_bytes: int) -> tuple[list[ingest_pb2.Batch], bool]:
         batches: list[ingest_pb2.Batch] = []
-        size = 0
+        size = passed = 0
         for number in self._segments():
             if number < self._position.segment_no:
                 continue
@@ -43,10 +63,12 @@ class RouteReader:
             if number > self._position.segment_no:
                 self.close()
                 self._position = Position(number, 0)
-            for batch in self._batches(number, end):
-                batches.append(batch)
-                size += max(batch.raw_bytes, len(batch.data))
-                if size >= max_bytes:
+            for frame_bytes, batch in self._batches(number, end):
+                passed += frame_bytes
+                if batch is not None:
+                    batches.append(batch)
+                    size += max(batch.raw_bytes, len(batch.data), frame_bytes)
+                if size >= max_bytes or passed >= _SCAN_BYTES:
                     return batches, False
         return batches, True
 
@@ -56,10 +78,12 @@ class RouteReader:
             self._file.close()
             self._file = None
 
-    def _batches(self, number: int, end: Position) -> Iterator[ingest_pb2.Batch]:
+    def _batches(self, number: int, end: Position) -> Iterator[tuple[int, ingest_pb2.Batch | None]]:
+        """Every frame behind the cursor: its bytes, and its batch if it is of this route."""
         try:
             if self._file is None:
-                self._file = files.SegmentReader(files.path_of(self._directory, number))
+                forgives = self._failures[number] >= _TRIES
+                self._file = files.SegmentReader(files.path_of(self._directory, number), forgives=forgives)
             if self._position.offset == 0 and self._file.is_misplaced(number):
                 return  # its records would come out of order; what is not in its place is declared lost
         except FileNotFoundError:
@@ -67,8 +91,11 @@ class RouteReader:
         size = end.offset if number == end.segment_no else self._file.size
         for found in self._file.frames(self._position.offset, size):
             self._position = Position(number, found.end)
-            if isinstance(found, segment.Frame) and found.type in (segment.DATA, segment.LOSS):
-                with suppress(DecodeError):
-                    batch = ingest_pb2.Batch.FromString(found.payload)
-                    if batch.route == self._route:
-                        yield batch
+            yield found.end - found.offset, self._mine(found)
+
+    def _mine(self, found: segment.Frame | segment.Damage) -> ingest_pb2.Batch | None:
+        if isinstance(found, segment.Frame) and found.type in (segment.DATA, segment.LOSS):
+            with suppress(DecodeError):
+                batch = ingest_pb2.Batch.FromString(found.payload)
+                return batch if batch.route == self._route else None
+        return None

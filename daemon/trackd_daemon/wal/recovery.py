@@ -1,6 +1,5 @@
 """Read back the log's state at start. Segments before the newest are known by the checkpoint that follows them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,16 +69,15 @@ def _in_place(directory: Path, found: Recovered) -> list[int]:
 
 def _has_checkpoint(directory: Path, number: int) -> bool:
     with files.SegmentReader(files.path_of(directory, number)) as reader:
-        return next(_checkpoints(reader), None) is not None
-
-
-def _checkpoints(reader: files.SegmentReader) -> Iterator[list[frames.Checkpoint]]:
-    first = next(reader.frames(), None)
-    if isinstance(first, segment.Frame) and first.type == segment.CKPT:
-        try:
-            yield frames.decode_checkpoints(first.payload)
-        except _UNREADABLE:
-            return
+        for found in reader.frames():
+            if not isinstance(found, segment.Frame) or found.type != segment.CKPT:
+                return False
+            try:
+                if len(frames.decode_checkpoints(found.payload)) != frames.PART_ROWS:
+                    return True
+            except _UNREADABLE:
+                return False
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,7 @@ class _Place:
 
 def _load(reader: files.SegmentReader, place: _Place, found: Recovered, *, only_checkpoint: bool) -> None:
     torn_from: int | None = None
+    goes_on = False
     for item in reader.frames():
         if isinstance(item, segment.Damage):
             torn_from = reader.torn_from() if torn_from is None else torn_from
@@ -106,14 +105,15 @@ def _load(reader: files.SegmentReader, place: _Place, found: Recovered, *, only_
             continue
         found.next_lsn = max(found.next_lsn, item.lsn + 1)
         try:
-            _apply(item, place, found.state)
+            goes_on = _apply(item, place, found.state, goes_on=goes_on)
         except _UNREADABLE as error:
             found.warnings.append(f"segment {place.number}: unreadable frame at {item.offset}: {error}")
-        if only_checkpoint:
+        if only_checkpoint and not goes_on:
             return
 
 
-def _apply(frame: segment.Frame, place: _Place, state: LogState) -> None:
+def _apply(frame: segment.Frame, place: _Place, state: LogState, *, goes_on: bool) -> bool:
+    """`goes_on`, as argument and as result: the checkpoint goes on in the next frame."""
     if frame.type in (segment.DATA, segment.LOSS):
         batch = ingest_pb2.Batch.FromString(frame.payload)
         writer = state.writer(batch.writer_id, batch.route, batch.project, batch.run_id)
@@ -121,4 +121,7 @@ def _apply(frame: segment.Frame, place: _Place, state: LogState) -> None:
     elif frame.type == segment.ACK:
         state.acknowledge(frames.decode_acks(frame.payload))
     elif frame.type == segment.CKPT:
-        state.load_checkpoint(frames.decode_checkpoints(frame.payload), place.previous)
+        rows = frames.decode_checkpoints(frame.payload)
+        state.load_checkpoint(rows, place.previous, goes_on=goes_on)
+        return len(rows) == frames.PART_ROWS
+    return False

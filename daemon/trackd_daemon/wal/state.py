@@ -60,6 +60,8 @@ class LogState:
         """Bytes by segment number, ascending."""
         self._checkpointed: dict[bytes, int] = {}
         """What the last checkpoint loaded said of received seqs."""
+        self._checkpointed_before: dict[bytes, int] = {}
+        """What the one before it said."""
 
     def writer(self, writer_id: bytes, route: str, project: str, run_id: str) -> WriterLog:
         """The writer's entry, made if it is new."""
@@ -102,13 +104,17 @@ class LogState:
                 writer.received = max(writer.received, seq)
                 writer.trim()
 
-    def load_checkpoint(self, rows: Iterable[Checkpoint], previous_segment: int | None) -> None:
+    def load_checkpoint(
+        self, rows: Iterable[Checkpoint], previous_segment: int | None, *, goes_on: bool = False
+    ) -> None:
         """The state before a segment; what a writer got since the checkpoint before stands in `previous_segment`.
 
         Since that checkpoint, not since what is known: records of a failed sync stand in two segments, and the disk may
-        have them in the later one only.
+        have them in the later one only. `goes_on`: these are more rows of the checkpoint that was loaded last.
         """
-        before, self._checkpointed = self._checkpointed, {}
+        if not goes_on:
+            self._checkpointed_before, self._checkpointed = self._checkpointed, {}
+        before = self._checkpointed_before
         for row in rows:
             self._checkpointed[row.writer_id] = row.received
             writer = self.writer(row.writer_id, row.route, row.project, row.run_id)

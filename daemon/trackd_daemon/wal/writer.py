@@ -4,6 +4,7 @@
 """
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,10 @@ _RESERVE_BYTES: Final = 1 * MIB
 _COPY_BYTES: Final = 4 * MIB
 _CUT_FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PLENTY: Final = 1 << 62
+"""Where the disk does not say how much it has."""
+
+_logger = logging.getLogger("trackd")
 
 
 @dataclass(slots=True)
@@ -95,6 +100,8 @@ class LogWriter:
         self._dirty_since: float | None = None
         self._last_sync_s = 0.0
         self._checked_disk_s = 0.0
+        self._disk_bytes = _PLENTY
+        """Of the whole file system, as last said."""
         self._progress = Progress()
         self._torn: list[files.SegmentFile] = []
         """Segments whose last frames a failed sync may have lost or torn."""
@@ -102,6 +109,8 @@ class LogWriter:
         """Recovered segments that may hold frames the disk does not: nothing goes before they are copied."""
         self.full_reason = ""
         """Why nothing can be appended at the moment."""
+        self._logged: set[str] = set()
+        """Reasons that are faults of this program: told once."""
         self._stuck: tuple[ingest_pb2.Batch, ...] = ()
         self.segments: tuple[int, ...] = tuple(self._state.segments)
         """Numbers of the existing segments, ascending; replaced as a whole, so any thread may read it."""
@@ -183,9 +192,9 @@ class LogWriter:
 
     @property
     def quota_bytes(self) -> int:
-        """Most that the log may take."""
-        status = os.statvfs(self.directory)
-        return self._quota.limit(status.f_blocks * status.f_frsize)
+        """Most that the log may take. Any thread may ask."""
+        self._look()
+        return self._quota.limit(self._disk_bytes)
 
     def take_progress(self) -> Progress:
         """What happened since the last call."""
@@ -204,7 +213,8 @@ class LogWriter:
     def close(self) -> None:
         """Release the descriptor; what is not synced may be lost."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
 
     def sync_delay_s(self) -> float:
         """Seconds until the next sync: none if the disk is fast, else up to 200 ms after the first dirty byte."""
@@ -217,17 +227,23 @@ class LogWriter:
     def is_full(self) -> bool:
         """Whether quota or disk leave no room for data now; looks at most every five seconds while they do."""
         now = time.monotonic()
+        free, inodes = _PLENTY, _PLENTY
         if self.full_reason or now - self._checked_disk_s >= _CHECK_DISK_S:
             self._checked_disk_s = now
-            status = os.statvfs(self.directory)
-            free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
-            inodes = status.f_favail if status.f_files else 1 << 62
-        else:
-            free, total, inodes = 1 << 62, 1 << 62, 1 << 62
-            if not self._quota.quota_bytes:
-                return False
-        self.full_reason = self._quota.reason_full(self._state.bytes, free, total, inodes)
+            free, inodes = self._look()
+        elif not self._quota.quota_bytes:
+            return False
+        self.full_reason = self._quota.reason_full(self._state.bytes, free, self._disk_bytes, inodes)
         return bool(self.full_reason)
+
+    def _look(self) -> tuple[int, int]:
+        """Bytes and inodes that are free. A disk that does not say so has room: writing will tell."""
+        try:
+            status = os.statvfs(self.directory)
+        except OSError:
+            return _PLENTY, _PLENTY
+        self._disk_bytes = status.f_blocks * status.f_frsize
+        return status.f_bavail * status.f_frsize, status.f_favail if status.f_files else _PLENTY
 
     def write(self, batches: Sequence[ingest_pb2.Batch], acks: Mapping[bytes, int]) -> None:
         """Append control and data frames in one write, all or none. Raises OSError."""
@@ -251,6 +267,8 @@ class LogWriter:
             self._progress.received[frame.writer_id] = writer.received
             self._progress.taken_bytes += len(batch.data)
         self.full_reason = ""
+        if not batches:
+            self._checked_disk_s = 0.0  # acks go into a full log too: data must look first
 
     def _encode(self, batch: ingest_pb2.Batch) -> _Unsynced:
         """The frame of a batch; compressed here, once for its whole way to the hub."""
@@ -327,24 +345,21 @@ class LogWriter:
         self._open_next()
 
     def _open_next(self) -> None:
-        now_ns = time.time_ns()
-        number = self._next_segment
-        file = files.SegmentFile(
-            self._disk, self.directory, number, base_lsn=self._next_lsn, wal_uuid=self._uuid, now_ns=now_ns
-        )
+        now_ns, lsn = time.time_ns(), self._next_lsn
+        # A number is used once: the file of an attempt that failed may be impossible to remove.
+        number, self._next_segment = self._next_segment, self._next_segment + 1
+        file = files.SegmentFile(self._disk, self.directory, number, base_lsn=lsn, wal_uuid=self._uuid, now_ns=now_ns)
         try:
-            payload = frames.encode_checkpoints(self._state.checkpoint(now_ns // 1000))
-            file.append(segment.encode_frame(segment.CKPT, self._next_lsn, payload, file.salt), 1)
+            parts = frames.checkpoint_parts(self._state.checkpoint(now_ns // 1000))
+            data = [segment.encode_frame(segment.CKPT, lsn + i, part, file.salt) for i, part in enumerate(parts)]
+            file.append(b"".join(data), len(data))
             file.sync()
             self._disk.sync_directory(self.directory)
-        except OSError:
-            file.close()
-            self._disk.unlink(file.path)
+        except Exception:
+            file.discard()
             raise
-        self._next_lsn += 1
-        self._next_segment += 1
-        if self._file is not None:
-            self._file.close()
+        self._next_lsn += len(data)
+        self.close()
         self._file = file
         self._account()
         self._collect()
@@ -407,12 +422,19 @@ class LogWriter:
         self.segments = tuple(self._state.segments)
         self.size_bytes = self._state.bytes
 
-    def back_off(self, error: OSError) -> None:
+    def back_off(self, error: Exception) -> None:
         """Nothing could be written: remember why, free the reserve for control frames, and try again later."""
-        self.full_reason = f"cannot write to {self.directory}: {error.strerror or error}"
+        if isinstance(error, OSError):
+            self.full_reason = f"cannot write to {self.directory}: {error.strerror or error}"
+        else:
+            self.full_reason = f"cannot write to {self.directory}: {type(error).__name__}: {error}"
+            if self.full_reason not in self._logged:
+                self._logged.add(self.full_reason)
+                _logger.error("%s", self.full_reason, exc_info=error)
         self._stuck = tuple(ingest_pb2.Batch.FromString(frame.payload) for frame in self._unsynced if frame.writer_id)
-        if error.errno in _NO_SPACE:
-            self._reserve.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            with suppress(OSError):
+                self._reserve.unlink(missing_ok=True)
 
     @property
     def _reserve(self) -> Path:

@@ -1,6 +1,8 @@
 """The segment format: nothing wrong is ever read, one damage costs one frame, and the bytes stay what they are."""
 
+import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,61 @@ def test_scanning_can_begin_at_any_frame() -> None:
 def test_too_large_a_frame_is_refused() -> None:
     with pytest.raises(ValueError, match="over the limit"):
         segment.encode_frame(segment.DATA, 1, bytes(segment.MAX_PAYLOAD_BYTES + 1), 0)
+
+
+def refusing(data: bytes, start: int, end: int) -> segment.Read:
+    """A disk that reads nothing where [start, end) is a part of what is asked for."""
+    return lambda at, size: b"" if at < end and at + size > start else data[at : at + size]
+
+
+def stopping(data: bytes, start: int, end: int) -> segment.Read:
+    """A disk that reads up to [start, end), as a file system with a page cache does."""
+    return lambda at, size: data[at : at + size] if at >= end else data[at : min(at + size, start)]
+
+
+@pytest.mark.parametrize("disk", [refusing, stopping])
+@pytest.mark.parametrize(("most", "frames"), [(100, 600), (3000, 30), (200_000, 30)])
+def test_an_unreadable_block_costs_the_frames_that_touch_it(
+    disk: Callable[..., segment.Read], most: int, frames: int
+) -> None:
+    rng = random.Random(most)
+    data = build([rng.randbytes(rng.randint(1, most)) for _ in range(frames)])
+    whole = [found for found in segment.scan(data) if isinstance(found, Frame)]
+    for start in range(4096, len(data), 4096 * max(1, len(data) // 4096 // 12)):
+        found = list(segment.scan_with(disk(data, start, start + 4096), len(data)))
+        untouched = [f for f in whole if f.offset >= start + 4096 or f.offset + 32 + len(f.payload) <= start]
+        assert [f for f in found if isinstance(f, Frame)] == untouched, start
+        (damage,) = (f for f in found if isinstance(f, Damage))
+        assert damage.offset < start + 8
+        assert damage.end >= min(start + 4096, len(data))
+
+
+@pytest.mark.parametrize("disk", [refusing, stopping])
+def test_an_unreadable_first_block_costs_what_is_in_it(disk: Callable[..., segment.Read]) -> None:
+    data = build([bytes([i]) * 500 for i in range(40)])
+    found = list(segment.scan_with(disk(data, 0, 4096), len(data)))
+    untouched = [f for f in segment.scan(data) if f.offset >= 4096]
+    assert [f for f in found if isinstance(f, Frame)] == untouched
+    assert [(f.offset, f.end) for f in found if isinstance(f, Damage)] == [(0, 64), (64, untouched[0].offset)]
+
+
+def test_an_unreadable_block_is_damage_though_only_zeros_are_around_it() -> None:
+    data = SMALL + bytes(20_000)
+    found = list(segment.scan_with(refusing(data, 8192, 12288), len(data)))
+    assert [type(f) for f in found] == [Frame] * len(EXPECTED) + [Damage]
+    assert found[-1].end == len(data)
+
+
+def test_what_cannot_be_read_for_a_moment_is_damage_and_no_more() -> None:
+    """Wherever one read of a scan fails, every frame but the one that it was for comes out."""
+    data = build([bytes([i]) * 3000 for i in range(20)])
+    data = bytes(segment.HEADER_BYTES) + data[segment.HEADER_BYTES :]  # the salt is that of the first frame
+    whole = {f.lsn for f in segment.scan(data) if isinstance(f, Frame)}
+    for failing in range(1, 60):
+        reads = iter(range(10_000))
+        read = lambda at, size, n=failing, reads=reads: b"" if next(reads) == n else data[at : at + size]  # noqa: E731
+        found = {f.lsn for f in segment.scan_with(read, len(data)) if isinstance(f, Frame)}
+        assert len(whole - found) <= 1, failing
 
 
 def test_golden_bytes() -> None:

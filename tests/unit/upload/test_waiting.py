@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import threading
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
@@ -138,3 +139,63 @@ async def test_a_log_that_cannot_be_read_for_a_moment_is_read_again_as_soon_as_a
     assert source.reads == 3
     assert len(waits) == 2
     assert max(waits) <= LONGEST_RETRY_S
+
+
+class Breaking(Quiet):
+    """A hop whose first connection breaks while the log is being read."""
+
+    def __init__(self, source: "Slow") -> None:
+        self.source = source
+        self.opened = 0
+
+    async def open(self, writer_ids: Sequence[bytes]) -> dict[bytes, int]:
+        self.opened += 1
+        return {}
+
+    async def answers(self) -> AsyncIterator[Answer]:
+        if self.opened == 1:
+            await asyncio.to_thread(self.source.is_reading.wait)
+            raise HopUnreachableError("broken")
+        await asyncio.Event().wait()
+        yield Answer()
+
+
+class Slow:
+    """A log whose first read takes long, and tells whether anything else happened meanwhile."""
+
+    def __init__(self) -> None:
+        self.is_reading, self.may_end = threading.Event(), threading.Event()
+        self.told: list[str] = []
+
+    def read(self, end: Position, max_bytes: int) -> tuple[list[ingest_pb2.Batch], bool]:
+        if not self.is_reading.is_set():
+            self.is_reading.set()
+            self.may_end.wait(10)
+            self.told.append("the cursor moved")
+        return [], True
+
+    def rewind(self) -> None:
+        self.told.append("rewind")
+
+    def close(self) -> None: ...
+
+
+async def test_a_read_that_a_broken_connection_leaves_behind_moves_no_cursor_of_the_next_one() -> None:
+    """It cannot be cancelled; what it would skip behind the rewind would be declared lost."""
+
+    class Hasty(Route):
+        async def _sleep(self, seconds: float) -> None: ...
+
+    source = Slow()
+    hop = Breaking(source)
+    route = Hasty("r", hop, source, Ledger(), lambda _: None, lambda _: None)
+    route.durable(Position(1, 100))
+    route.start()
+    await asyncio.to_thread(source.is_reading.wait, 10)
+    await asyncio.sleep(0.2)  # the connection is over; the next one must not have begun
+    assert (hop.opened, source.told) == (1, ["rewind"])
+    source.may_end.set()
+    while hop.opened < 2 or source.told.count("rewind") < 2:
+        await asyncio.sleep(0.01)
+    await route.stop()
+    assert source.told == ["rewind", "the cursor moved", "rewind"]

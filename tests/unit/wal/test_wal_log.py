@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from support import damaged
-from trackd_daemon.wal import files, recovery
+from trackd_daemon.wal import files, frames, recovery
+from trackd_daemon.wal import log as log_module
 from trackd_daemon.wal.log import Wal
 from trackd_daemon.wal.quota import Quota
 from trackd_daemon.wal.reader import RouteReader
 from trackd_daemon.wal.state import Position
-from trackd_daemon.wal.writer import Progress
+from trackd_daemon.wal.writer import LogWriter, Progress
 from trackd_proto import segment
 from trackd_proto.compress import Decompressor
 from trackd_proto.segment import UnsupportedVersion
@@ -34,6 +35,7 @@ class FaultyDisk(files.RealDisk):
         self.short_writes = False
         self.fail_sync: Callable[[], OSError | None] = lambda: None
         self.fail_truncate = False
+        self.fail_close = self.fail_unlink = False
         self.fired = 0
         self.synced_size: dict[int, int] = {}
 
@@ -49,6 +51,16 @@ class FaultyDisk(files.RealDisk):
         if self.fail_truncate:
             raise OSError(errno.EIO, "injected")
         super().truncate(descriptor, size)
+
+    def unlink(self, path: Path) -> None:
+        if self.fail_unlink:
+            raise OSError(errno.EIO, "injected into unlink")
+        super().unlink(path)
+
+    def close(self, descriptor: int) -> None:
+        super().close(descriptor)  # as Linux does: gone although it failed
+        if self.fail_close:
+            raise OSError(errno.EIO, "injected into close")
 
     def sync(self, descriptor: int) -> None:
         inode = os.fstat(descriptor).st_ino
@@ -69,6 +81,7 @@ class Log:
         self.end = Position(0, 0)
         self.full = ""
         self.stuck: tuple[ingest_pb2.Batch, ...] = ()
+        self.taken_bytes = 0
         self.progress = threading.Condition()
         self.recovered = recovery.recover(directory, 1)
         self.wal = Wal(directory, self.recovered, self._notify, **options)
@@ -80,6 +93,7 @@ class Log:
             self.durable |= progress.durable
             self.end = progress.durable_end or self.end
             self.full, self.stuck = progress.full_reason, progress.stuck
+            self.taken_bytes += progress.taken_bytes
             self.progress.notify_all()
 
     def wait(self, is_reached: Callable[[], bool]) -> None:
@@ -393,3 +407,252 @@ def test_the_time_to_start_grows_with_the_log_and_not_with_its_square(logs: list
     with files.SegmentReader(files.path_of(killed, found.next_segment)) as reader:
         assert sum(isinstance(f, segment.Frame) and f.type == segment.DATA for f in reader.frames()) == len(writers)
     assert took_s < 2
+
+
+NO_SPACE, UNREADABLE = OSError(errno.ENOSPC, "injected"), OSError(errno.EIO, "injected")
+
+
+class Turns:
+    """Counts what the log tries while it is watched."""
+
+    def __init__(self, error: OSError) -> None:
+        self.count = 0
+        self._error = error
+
+    def fail(self, _size: int = 0) -> OSError:
+        self.count += 1
+        return self._error
+
+    def in_time(self, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> int:
+        self.count, end = 0, time.monotonic() + seconds
+        while time.monotonic() < end:
+            meanwhile()
+            time.sleep(0.005)
+        return self.count
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes a second takes a fifth of one."""
+    monkeypatch.setattr(log_module, "_RETRY_S", 0.2)
+    monkeypatch.setattr(log_module, "_ACK_DELAY_S", 0.05)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_ack_that_cannot_be_written_is_tried_once_in_a_while(logs: list[Log], directory: Path) -> None:
+    disk, turns = FaultyDisk(), Turns(NO_SPACE)
+    log = open_log(logs, directory, disk=disk)
+    log.put(A, 1, 10)
+    log.wait(lambda: log.durable == {A: 10})
+    disk.fail_write = turns.fail
+    log.wal.acknowledge({A: 10})
+    log.wait(lambda: bool(log.full))
+    assert 2 <= turns.in_time(1.0) <= 7
+    disk.fail_write = lambda _size: None
+    log.wait(lambda: not log.full)
+    assert log.wal.sync(WAIT_S)
+    log.wal.close()
+    assert recovery.recover(directory, 1).state.writers[A].acked == 10
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_failed_sync_is_tried_again_once_in_a_while(logs: list[Log], directory: Path) -> None:
+    disk, turns = FaultyDisk(), Turns(UNREADABLE)
+    log = open_log(logs, directory, disk=disk)
+    disk.fail_sync = turns.fail
+    log.put(A, 1, 10)
+    log.wait(lambda: bool(log.full))
+    assert 2 <= turns.in_time(1.0) <= 7
+    disk.fail_sync = lambda: None
+    log.wait(lambda: log.durable == {A: 10})
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("has_acks", [False, True])
+def test_a_full_log_is_tried_on_time_however_often_it_is_told_something(
+    logs: list[Log], directory: Path, has_acks: bool
+) -> None:
+    disk, turns = FaultyDisk(), Turns(NO_SPACE)
+    log = open_log(logs, directory, disk=disk)
+    log.put(B, 1, 1)
+    log.wait(lambda: log.durable == {B: 1})
+    disk.fail_write = turns.fail
+    log.put(A, 1, 1)
+    log.wait(lambda: bool(log.full))
+    seqs = iter(range(2, 10_000))
+
+    def news() -> None:
+        log.put(A, next(seqs), 1)
+        if has_acks:
+            log.wal.acknowledge({B: 1})
+
+    assert 2 <= turns.in_time(1.0, news) <= 7
+    disk.fail_write = lambda _size: None
+    sent = next(seqs) - 1
+    log.wait(lambda: log.durable.get(A) == sent)
+    assert log.seqs(A) == list(range(1, sent + 1))
+
+
+def test_who_waits_for_a_sync_does_not_make_a_full_log_spin(logs: list[Log], directory: Path) -> None:
+    disk, turns = FaultyDisk(), Turns(NO_SPACE)
+    log = open_log(logs, directory, disk=disk)
+    disk.fail_write = turns.fail
+    log.put(A, 1, 1)
+    log.wait(lambda: bool(log.full))
+    results: list[bool] = []
+    waiting = [threading.Thread(target=lambda: results.append(log.wal.sync(0.6))) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    tried = turns.in_time(0.5, lambda: log.wal.acknowledge({B: 1}))
+    for thread in waiting:
+        thread.join()
+    assert results == [False, False]
+    assert 5 <= tried <= 25, "each of them once in 0.05 s"
+    disk.fail_write = lambda _size: None
+    assert log.wal.sync(WAIT_S)
+    assert log.durable == {A: 1}
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_is_committed_while_a_full_log_is_tried_is_not_kept(logs: list[Log], directory: Path) -> None:
+    disk = FaultyDisk()
+    log = open_log(logs, directory, disk=disk)
+
+    def commit_and_fail(_size: int) -> OSError:
+        log.wal.acknowledge({A: 10})
+        return UNREADABLE
+
+    disk.fail_write = commit_and_fail
+    log.put(A, 1, 10)
+    log.wait(lambda: log.taken_bytes == len(content(A, 1, 10)))
+    disk.fail_write = lambda _size: None
+    assert log.wal.sync(WAIT_S)
+    assert log.seqs(A) == []
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_reason_goes_when_there_is_room_and_nothing_to_write(logs: list[Log], directory: Path) -> None:
+    """Everything went past the full log: nothing that is written says that it has room again."""
+    disk = FaultyDisk()
+    log = open_log(logs, directory, disk=disk)
+    disk.fail_write = lambda _size: NO_SPACE
+    log.put(A, 1, 10)
+    log.wait(lambda: bool(log.full))
+    log.wal.acknowledge({A: 10})
+    log.wait(lambda: log.taken_bytes > 0)
+    log.wal._backlog._acks.clear()
+    disk.fail_write = lambda _size: None
+    log.wait(lambda: not log.full)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_acks_that_go_into_a_full_log_open_it_for_nothing_else(
+    logs: list[Log], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(logs, directory, quota=Quota(min_free_bytes=1 << 20))
+    log.put(A, 1, 10)
+    log.wait(lambda: log.durable == {A: 10})
+    with monkeypatch.context() as patch:
+        said = list(os.statvfs(directory))
+        said[2] = said[3] = said[4] = 1  # free blocks
+        patch.setattr(os, "statvfs", lambda _path: os.statvfs_result(said))
+        log.wal._writer._checked_disk_s = 0.0
+        log.put(A, 11, 10)
+        log.wait(lambda: bool(log.full))
+        for _ in range(5):
+            log.wal.acknowledge({A: 5})
+            time.sleep(0.1)
+        assert log.durable == {A: 10}
+        assert not log.wal._backlog.has_acks, "they were written"
+    log.wait(lambda: log.durable == {A: 20})
+
+
+@pytest.mark.parametrize("fault", ["fail_unlink", "fail_close"])
+def test_a_segment_that_came_to_nothing_and_stays_does_not_stop_the_log(
+    directory: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FaultyDisk()
+    writer = LogWriter(directory, recovery.recover(directory, 1), disk=disk)
+    writer.start()
+    writer.write([batch(A, 1, 10)], {})
+    disk.fail_sync = lambda: UNREADABLE
+    setattr(disk, fault, True)
+    with pytest.raises(OSError, match=r"injected$"):  # and not what the clean-up said
+        writer.sync()
+    with pytest.raises(OSError, match=r"injected$"):
+        writer.sync()
+    disk.fail_sync = lambda: None
+    writer.sync()
+    assert writer.take_progress().durable == {A: 10}
+    assert not writer.is_dirty
+    writer.write([batch(A, 11, 10)], {})
+    writer.sync()
+    writer.close()
+    left = set(files.numbers(directory)) - set(writer.segments)
+    assert len(left) == (2 if fault == "fail_unlink" else 0)
+    found = recovery.recover(directory, 1)
+    assert found.state.writers[A].received == 20
+    writer = LogWriter(directory, found)
+    writer.start()
+    writer.close()
+    assert not left & set(files.numbers(directory)), "the next start removes it"
+
+
+def test_a_disk_that_does_not_say_how_full_it_is_has_room(
+    logs: list[Log], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(logs, directory)
+    quota = log.wal.quota_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", _unreadable)
+        log.wal._writer._checked_disk_s = 0.0
+        log.put(A, 1, 10)
+        log.wait(lambda: log.durable == {A: 10})
+        assert log.wal.quota_bytes == quota
+        again = LogWriter(directory, recovery.recover(directory, 1))
+        assert again.quota_bytes == Quota().limit(1 << 62), "never said: the most that it may be"
+    assert not log.full
+
+
+def _unreadable(*_args: object) -> Any:
+    raise OSError(errno.EIO, "injected")
+
+
+@pytest.mark.usefixtures("hasty")
+def test_the_thread_outlives_errors_that_are_not_the_disks(
+    logs: list[Log], directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = open_log(logs, directory)
+    log.put(A, 1, 10)
+    log.wait(lambda: log.durable == {A: 10})
+    with monkeypatch.context() as patch:
+        patch.setattr(segment, "MAX_PAYLOAD_BYTES", 20)
+        log.put(A, 11, 10)
+        log.wal.acknowledge({A: 10})
+        log.wait(lambda: "ValueError: a frame of" in log.full)
+        time.sleep(1.0)
+        assert not log.wal.sync(0.2)
+    log.wait(lambda: log.durable == {A: 20} and not log.full)
+    assert log.wal.sync(WAIT_S)
+    assert log.seqs(A) == list(range(1, 21))
+    (record,) = (one for one in caplog.records if one.name == "trackd")
+    assert record.exc_info is not None
+    log.wal.close()
+    assert recovery.recover(directory, 1).state.writers[A].acked == 10
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_new_segment_that_fails_for_another_reason_than_the_disk_is_begun_again(
+    logs: list[Log], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(logs, directory, segment_bytes=300)
+    log.put(A, 1, 100)
+    log.wait(lambda: log.durable == {A: 100})
+    with monkeypatch.context() as patch:
+        patch.setattr(frames, "encode_checkpoints", None)
+        log.put(A, 101, 10)
+        log.wait(lambda: "TypeError" in log.full)
+        assert files.numbers(directory) == list(log.wal.segments), "the attempt is removed"
+    log.wait(lambda: log.durable == {A: 110})
+    log.wal.close()
+    assert recovery.recover(directory, 1).state.writers[A].received == 110
