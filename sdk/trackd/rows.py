@@ -1,6 +1,6 @@
 """Rows as records: what is known of their shapes, their encoding, and what makes them fit. No I/O."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from operator import index
 from typing import Any, Final
 
@@ -12,6 +12,8 @@ from trackd import values
 encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(strict=False).decode
 _MAX_SHAPES: Final = 256
+_MOST_BYTES: Final = limits.MAX_RECORD_BYTES // 2
+"""Of one part of a record that is too large: room for one more key, and for what stands around."""
 
 
 class Shape:
@@ -103,19 +105,49 @@ def checked_step(step: Any) -> int:
 
 
 def split(payload: bytes) -> list[bytes]:
-    """A row too large for one record as several at the same step; a single value too large is cut."""
+    """A record that is too large as several that add up to the same; a single value that is too large is cut."""
     kind, time_us, x, body = _decode(payload)
-    half = limits.MAX_RECORD_BYTES // 2
+    if kind == records.SUMMARY:
+        parts = _summary_parts(body)
+    else:
+        parts = _parts(body, by_path=kind in (records.ROW, records.ROW_ORDINAL))
+    return [encode((kind, time_us, x, part)) for part in parts]
+
+
+def _summary_parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """In the order of their paths, in which the store applies what one record says: `a` before `a.b`."""
+    put = body.get("set") or {}
+    gone = set(body.get("del") or ()).difference(put)
+    parts: list[dict[str, Any]] = []
+    for part in _parts({path: put.get(path) for path in sorted([*put, *gone])}, by_path=False):
+        parts.append({"set": {path: value for path, value in part.items() if path not in gone}})
+        if removed := [path for path in part if path in gone]:
+            parts[-1]["del"] = removed
+    return parts
+
+
+def _parts(body: Mapping[str, Any], *, by_path: bool) -> list[dict[str, Any]]:
+    """`by_path`: a map inside is not one value but as many as it holds."""
     parts: list[dict[str, Any]] = [{}]
     size = 0
-    for key, value in body.items():
-        encoded = len(encode(value)) + len(key) + 10
-        if encoded > half:
-            value = records.tagged_repr(f"{str(value)[:4096]}… ({encoded:,} bytes, cut: larger than a record)")  # noqa: PLW2901
-            encoded = 8192
-        if size + encoded > half and parts[-1]:
+    for key, value, length in _fitting(body, by_path):
+        if (size + length > _MOST_BYTES and parts[-1]) or key in parts[-1]:
             parts.append({})
             size = 0
         parts[-1][key] = value
-        size += encoded
-    return [encode((kind, time_us, x, part)) for part in parts]
+        size += length
+    return parts
+
+
+def _fitting(body: Mapping[str, Any], by_path: bool) -> Iterator[tuple[str, Any, int]]:
+    """Keys with values that fit into a record, and the bytes of both; the parts of a map have its key each."""
+    for key, value in body.items():
+        name, length = len(encode(key)), len(encode(value))
+        if length <= _MOST_BYTES:
+            yield key, value, name + length
+        elif by_path and isinstance(value, dict) and records.TAG not in value:
+            for part in _parts(value, by_path=True):
+                yield key, part, name + len(encode(part))
+        else:
+            cut = records.tagged_repr(f"{str(value)[:4096]}… ({length:,} bytes, cut: larger than a record)")
+            yield key, cut, name + len(encode(cut))

@@ -275,13 +275,18 @@ def hold_alive(directory: Path) -> int:
 _held: dict[tuple[int, str], int] = {}
 
 
-def start_ticks(pid: int) -> int:
-    """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); 0 if unknown."""
+def start_ticks(pid: int, unsure: int = 0) -> int:
+    """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); 0 if there is none.
+
+    `unsure`: what to return if that cannot be told at the moment, for want of descriptors, say.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - the trainer does not need pathlib's layers here
             return int(file.read().rpartition(b") ")[2].split()[19])
-    except (OSError, IndexError, ValueError):
+    except (FileNotFoundError, ProcessLookupError):
         return 0
+    except (OSError, IndexError, ValueError):
+        return unsure
 
 
 def pid_namespace() -> int:

@@ -127,7 +127,7 @@ def _is_alive(entry: Entry) -> bool:
     if entry.host != os.uname().nodename or entry.pid_namespace != files.pid_namespace():
         return False
     if entry.start_ticks:
-        return files.start_ticks(entry.pid) == entry.start_ticks
+        return files.start_ticks(entry.pid, entry.start_ticks) == entry.start_ticks
     try:
         os.kill(entry.pid, 0)
     except OSError:

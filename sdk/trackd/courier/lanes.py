@@ -39,6 +39,9 @@ class SpoolLane:
         self._head = _map_head(path)
         self._words = memoryview(self._head).cast("Q")
         self.target = spool.get_target(memoryview(self._head))
+        # Asked before there is an owner: where that fails (a network file system that is away) nothing stays open.
+        self.is_offline = self.target.mode == "offline" or offline_path(self.target, self.writer_id).exists()
+        """It goes to a file in the run's directory: because that was asked for, or no daemon here can serve us."""
         alive = (path.parent / "alive", self.word(spool.ALIVE_OFFSET))
         self.owner = Owner(self.word(spool.PID), self.word(spool.START_TICKS), self.word(spool.PID_NAMESPACE), alive)
         self.tail = Tail(path.parent, self.writer_id, self.word)
@@ -46,8 +49,6 @@ class SpoolLane:
         self.is_resumed = False
         self.is_untold = False
         """This connection has carried nothing of it yet, so that nobody tells us how far it is."""
-        self.is_offline = self.target.mode == "offline" or offline_path(self.target, self.writer_id).exists()
-        """It goes to a file in the run's directory: because that was asked for, or no daemon here can serve us."""
         self.is_exit_written = False
         self.has_files = True
         self._is_drained = False

@@ -24,13 +24,17 @@ from trackd.courier.lanes import SpoolLane
 from trackd.courier.offline import OfflineFile
 from trackd.courier.pace import Pace
 from trackd.courier.sender import Sender, print_for
-from trackd.courier.session import ServedSession, is_owner_dead
+from trackd.courier.session import ServedSession, is_owner_dead, is_served
 
 _ORPHAN_SCAN_S: Final = 10.0
 _STARTS_IN_S: Final = 2.0
+_CLAIM_S: Final = 2.0
+"""Who holds a session's lock without serving it, to look whether a courier does, is soon gone."""
+_CLAIM_RETRY_S: Final = 0.02
 _GIVE_UP_S: Final = 600.0
 """Without a trainer and without a daemon for this long the courier leaves; the next one adopts the spool."""
-
+_MOST_UNCOMMITTED: Final = 32
+"""Lanes of a session that have ended and whose process may still ask for the hub's answer, which may take days."""
 
 _TERM_GRACE_S: Final = 25.0
 """After a SIGTERM, if the trainers are dead too: how long to try. SLURM and Kubernetes kill after 30 s."""
@@ -42,9 +46,11 @@ _REASON: Final = 500
 class Courier:
     """Serves every session it could claim."""
 
-    def __init__(self, where: layout.Instance, sessions: list[ServedSession]) -> None:
+    def __init__(self, where: layout.Instance, sessions: list[ServedSession], *, adopt_only: bool = False) -> None:
+        """`adopt_only`: serves what dead processes left, and waits for nobody."""
         self._where = where
         self._sessions = sessions
+        self._adopt_only = adopt_only
         self._sender = Sender(where)
         self._offline: dict[bytes, OfflineFile] = {}
         self._compressor = Compressor()
@@ -57,20 +63,26 @@ class Courier:
         """Somebody ends everything here, as `scancel` does: what the trainers left is sent, and then no waiting."""
         self._ends_at = min(self._ends_at, time.monotonic() + _TERM_GRACE_S)
 
-    async def serve(self, *, adopt_only: bool = False) -> bool:
+    async def serve(self) -> bool:
         """Until every session is done (True) or there is no hope for now (False)."""
         while self._sessions or self._adopt_orphans():
             sent = await self._round()
-            if self._is_hopeless(adopt_only):
+            if self._is_hopeless():
                 break
             lanes = [lane for session in self._sessions for lane in session.lanes.values()]
             is_awaited = any(lane.has_files and lane.is_closed() for lane in lanes)
             await asyncio.sleep(self._pace.rest_s(sent, time.monotonic(), is_awaited=is_awaited))
         is_done = not self._sessions
         await self._sender.close()
+        self.let_go()
+        return is_done
+
+    def let_go(self) -> None:
+        """Of every session, so that the next courier can claim it."""
+        for file in self._offline.values():
+            file.close()
         for session in self._sessions:
             session.close(is_done=False)
-        return is_done
 
     async def _round(self) -> int:
         """Bytes of records that were sent or written."""
@@ -123,50 +135,67 @@ class Courier:
                 print_for(lane, f"trackd: warning: {text}\n")
 
     def _forget_finished(self, session: ServedSession) -> None:
-        for writer_id, lane in list(session.lanes.items()):
-            if lane.has_files:
+        """Let go of the lanes that have ended, except the newest that the hub does not have yet."""
+        kept = 0
+        for lane in reversed([lane for lane in session.lanes.values() if not lane.has_files]):
+            if kept < _MOST_UNCOMMITTED and _is_awaited(lane):
+                kept += 1
                 continue
-            all_known = lane.flight.committed >= lane.tail.position.next_seq - 1
-            # A hub that is still starting commits before it can say where the run is to be seen.
-            all_known &= lane.target.role != "main" or lane.word(spool.LINKS) > 0
-            if all_known or lane.owner.is_dead() or lane.is_offline:
-                self._sender.drop(lane)
-                if file := self._offline.pop(writer_id, None):
-                    file.close()
-                del session.lanes[writer_id]
-                lane.close()
+            self._sender.drop(lane)
+            if file := self._offline.pop(lane.writer_id, None):
+                file.close()
+            del session.lanes[lane.writer_id]
+            lane.close()
 
     def _adopt_orphans(self) -> bool:
         """Sessions of this user that nobody serves: their courier was killed, or the machine went down. Were there?"""
         self._orphans_at = time.monotonic() + _ORPHAN_SCAN_S
         before = len(self._sessions)
         served = {session.directory.name for session in self._sessions}
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for directory in sorted(self._where.spool.iterdir()):
-                if directory.name in served or not _is_orphan(directory):
+                if directory.name in served or not _is_orphan(directory, must_be_dead=self._adopt_only):
                     continue
-                if session := ServedSession.claim(directory):
+                if session := ServedSession.claim(directory, must_be_dead=self._adopt_only):
                     self._sessions.append(session)
         return len(self._sessions) > before
 
-    def _is_hopeless(self, adopt_only: bool) -> bool:
-        if not adopt_only and any(not session.owner.is_dead() for session in self._sessions):
+    def _has_trainer(self) -> bool:
+        """Whether somebody lives who may log more: the process of a session, or a child that it forked."""
+        return any(
+            not session.owner.is_dead() or any(lane.has_files and not lane.is_over() for lane in session.lanes.values())
+            for session in self._sessions
+        )
+
+    def _is_hopeless(self) -> bool:
+        if not self._adopt_only and self._has_trainer():
             return False
         if time.monotonic() > self._ends_at:
             return True
         sent = sum(lane.flight.durable for s in self._sessions for lane in s.lanes.values())
         if sent != self._progress[0]:
             self._progress = (sent, time.monotonic())
-        return time.monotonic() - self._progress[1] > (30.0 if adopt_only else _GIVE_UP_S)
+        return time.monotonic() - self._progress[1] > (30.0 if self._adopt_only else _GIVE_UP_S)
 
 
-def _is_orphan(directory: Path) -> bool:
+def _is_awaited(lane: SpoolLane) -> bool:
+    """Whether the process of a lane that has ended may still learn something from its head."""
+    if lane.is_offline or lane.owner.is_dead():
+        return False
+    if lane.flight.committed < lane.tail.position.next_seq - 1:
+        return True
+    # A hub that is still starting commits before it can say where the run is to be seen.
+    return lane.target.role == "main" and lane.word(spool.LINKS) == 0
+
+
+def _is_orphan(directory: Path, *, must_be_dead: bool = False) -> bool:
     """Whether it is old enough not to be one whose own courier is just starting, or nobody is left to start one.
 
-    It is old also if it is ahead of us: the clock was set back since.
+    It is old also if it is ahead of us: the clock was set back since. `must_be_dead`: its age does not count.
     """
     try:
-        return abs(time.time() - directory.stat().st_ctime) > _STARTS_IN_S or is_owner_dead(directory)
+        is_old = not must_be_dead and abs(time.time() - directory.stat().st_ctime) > _STARTS_IN_S
+        return is_old or is_owner_dead(directory)
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -192,40 +221,41 @@ def main(arguments: list[str]) -> None:
     """Entry of the process."""
     if arguments[:1] == ["--adopt"]:
         where = _instance_of(Path(arguments[1]))
-        sys.exit(0 if asyncio.run(_adopt(where)) else 1)
+        sys.exit(0 if asyncio.run(Courier(where, [], adopt_only=True).serve()) else 1)
     directory = Path(arguments[0])
     _be_a_good_guest()
     where = _instance_of(directory.parent.parent)
-    session = ServedSession.claim(directory)
+    session = _claim(directory)
     if session is None:
-        return  # another courier was faster
+        return  # another courier serves it
     with contextlib.suppress(OSError):  # something else has that name: the records go first, without a log
         os.dup2(places.open_log(where.directory / "courier.log"), 2)
     gc.freeze()
     while session is not None:
+        courier = Courier(where, [session])
         try:
-            asyncio.run(_serve(Courier(where, [session])))
+            asyncio.run(_serve(courier))
             return
         except Exception:  # a bug of ours: what is in the spool is still there, so begin again from it
             traceback.print_exc()
-            session.close(is_done=False)
+            courier.let_go()
             time.sleep(_AFTER_CRASH_S)
-            session = ServedSession.claim(directory)
+            session = _claim(directory)
+
+
+def _claim(directory: Path) -> ServedSession | None:
+    """A session for its own courier; None if another one serves it. Nobody would start one instead of us."""
+    until = time.monotonic() + _CLAIM_S
+    while True:
+        session = ServedSession.claim(directory)
+        if session or is_served(directory) or not directory.is_dir() or time.monotonic() > until:
+            return session
+        time.sleep(_CLAIM_RETRY_S)
 
 
 async def _serve(courier: Courier) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, courier.hurry)
     await courier.serve()
-
-
-async def _adopt(where: layout.Instance) -> bool:
-    sessions = []
-    if where.spool.is_dir():
-        sessions = [s for d in sorted(where.spool.iterdir()) if (s := ServedSession.claim(d))]
-    for session in [s for s in sessions if not s.owner.is_dead()]:
-        sessions.remove(session)
-        session.close(is_done=False)
-    return await Courier(where, sessions).serve(adopt_only=True)
 
 
 def _instance_of(directory: Path) -> layout.Instance:

@@ -1,5 +1,6 @@
 """Is the process that owns a lane alive, and if not, how did it end?"""
 
+import contextlib
 import fcntl
 import os
 import select
@@ -29,6 +30,8 @@ _FAULTS: Final = frozenset({3, 4, 5, 6, 7, 8, 11, 31})
 """Signals that a program earns by its own doing: SIGQUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS."""
 _STATE_FIELD: Final = 3
 _EXIT_CODE_FIELD: Final = 52
+_UNSURE: Final = -1
+"""As a start time: the process can be neither seen nor missed now."""
 
 
 class Owner:
@@ -44,11 +47,8 @@ class Owner:
         self._is_foreign = bool(namespace) and namespace != files.pid_namespace()
         self._pidfd: int | None = None
         self._is_dead = False
-        if not self._is_foreign and self._matches():
-            try:
-                self._pidfd = os.pidfd_open(pid)
-            except (OSError, AttributeError):
-                self._pidfd = None
+        if not self._is_foreign:
+            self._look_up()
 
     def is_dead(self) -> bool:
         """Whether it is gone for good."""
@@ -60,7 +60,7 @@ class Owner:
                 poll.register(self._pidfd, select.POLLIN)
                 self._is_dead = bool(poll.poll(0))
             else:
-                self._is_dead = not self._matches()
+                self._is_dead = not self._look_up()
         return self._is_dead
 
     def ending(self, memory: OomWatch | None = None) -> Ending:
@@ -99,16 +99,27 @@ class Owner:
             os.close(self._pidfd)
             self._pidfd = None
 
-    def _matches(self) -> bool:
-        if not self._start_ticks:
-            try:
-                os.kill(self.pid, 0)
-            except (ProcessLookupError, OverflowError):  # a damaged head may say a number that no process can have
-                return False
-            except OSError:
-                return True
-            return True
-        return files.start_ticks(self.pid) == self._start_ticks
+    def _look_up(self) -> bool:
+        """Whether it is there, as far as can be told; held from then on if that is sure."""
+        if self._start_ticks:
+            found = files.start_ticks(self.pid, _UNSURE)
+            if found != self._start_ticks:
+                return found == _UNSURE
+        elif not _exists(self.pid):
+            return False
+        with contextlib.suppress(OSError, AttributeError):
+            self._pidfd = os.pidfd_open(self.pid)
+        return True
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):  # a damaged head may say a number that no process can have
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _zombie_status(pid: int, start_ticks: int) -> int | None:

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import struct
 import sys
 import time
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Final
 import msgspec
 from trackd_proto import records, spool, version
 
+from trackd import spool as files
 from trackd.courier.lanes import SpoolLane, UnreadableHeadError
 from trackd.courier.memory import OomWatch
 from trackd.courier.owner import Ending, Owner, describe
 from trackd.lane import Lane
 
 _LOCK_NAME: Final = "courier.lock"
+_SERVER: Final = struct.Struct("=QQ")
+"""What stands in it: pid and start time of the courier that claimed the session last."""
 _FULL_RETRY_S: Final = 1.0
 _UNSAID: Final = "its last record found no space"
 _UNSURE_NS: Final = 100_000_000
@@ -35,14 +39,18 @@ class ServedSession:
         self._memory = OomWatch(info.pid)
         self.lanes: dict[bytes, SpoolLane] = {}
         self.unreadable: set[str] = set()
+        self._unreached: set[str] = set()
         self._lock = lock
         self._seen_mtime_ns = 0
         self._full_until = 0.0
         self._assumed: dict[str, tuple[spool.Target, int]] = {}  # attempt -> the exit code its EXIT record assumes
 
     @classmethod
-    def claim(cls, directory: Path) -> "ServedSession | None":
-        """Take a session directory, or None if another courier serves it or it is none of ours to read."""
+    def claim(cls, directory: Path, *, must_be_dead: bool = False) -> "ServedSession | None":
+        """Take a session directory, or None if another courier serves it or it is none of ours to read.
+
+        `must_be_dead`: also None if its process lives.
+        """
         try:
             lock = os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError:
@@ -53,7 +61,13 @@ class ServedSession:
         except (OSError, ValueError, RecursionError):
             os.close(lock)
             return None
-        return cls(directory, lock, info)
+        session = cls(directory, lock, info)
+        if must_be_dead and not session.owner.is_dead():
+            session.close(is_done=False)
+            return None
+        with contextlib.suppress(OSError):  # a full disk: `is_served` does not know, and that is all
+            os.pwrite(lock, _SERVER.pack(os.getpid(), files.start_ticks(os.getpid())), 0)
+        return session
 
     def find_lanes(self) -> list[SpoolLane]:
         """Lanes that were not there before. Cheap when the directory has not changed."""
@@ -72,13 +86,23 @@ class ServedSession:
                 lane = SpoolLane(path, self.info.spool_quota_bytes)
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError) as error:  # one bad head must not stop the others
+            except OSError as error:
+                self._look_again(path, error)
+                continue
+            except ValueError as error:  # one bad head must not stop the others
                 self.unreadable.add(path.name)
                 print(f"courier: left alone: {error}", file=sys.stderr)
                 continue
             self.lanes[lane.writer_id] = lane
             found.append(lane)
         return found
+
+    def _look_again(self, path: Path, error: OSError) -> None:
+        """In the next round, though nothing changes here by then: descriptors become free, a file system comes back."""
+        self._seen_mtime_ns = 0
+        if path.name not in self._unreached:
+            self._unreached.add(path.name)
+            print(f"courier: cannot read {path} yet: {error}", file=sys.stderr)
 
     def end_dead(self) -> None:
         """Write the EXIT record of runs whose process died without one, on a writer of our own."""
@@ -115,12 +139,13 @@ class ServedSession:
 
     def finish_sent(self) -> None:
         """Note in the run directory what was logged, and remove what is safe elsewhere."""
-        for lane in self.lanes.values():
+        for lane in list(self.lanes.values()):
             if lane.has_files and lane.is_sent() and not self._is_to_end(lane):
                 if lane.word(spool.ASSUMED) and lane.word(spool.PID) == self.info.pid:
                     self._assumed[lane.target.attempt] = (lane.target, lane.word(spool.ASSUMED) - 1)
                 _note_logged(lane)
                 lane.remove_files()
+                self.lanes[lane.writer_id] = self.lanes.pop(lane.writer_id)  # in the order in which they ended
 
     def is_done(self) -> bool:
         """Whether nothing is left to do: every lane's files are gone, and nobody can add one."""
@@ -155,6 +180,15 @@ class ServedSession:
         }  # fmt: skip
         own = msgspec.structs.replace(target, role="courier", announce=False)
         return Lane(self.directory, own, start, self.info.spool_quota_bytes)
+
+
+def is_served(directory: Path) -> bool:
+    """Whether another courier that claimed it lives. Its lock others hold too, for a moment, to look for one."""
+    try:
+        pid, ticks = _SERVER.unpack((directory / _LOCK_NAME).read_bytes())
+    except (OSError, struct.error):
+        return False
+    return bool(ticks and pid != os.getpid() and files.start_ticks(pid, ticks) == ticks)
 
 
 def is_owner_dead(directory: Path) -> bool:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from trackd import spool as files
 from trackd.courier.lanes import SpoolLane
+from trackd.courier.session import ServedSession
 from trackd.courier.tail import Item
 from trackd.lane import Lane
-from trackd_proto import batch, records, spool
+from trackd_proto import batch, records, spool, version
 
 TARGET = spool.Target(
     mode="online",
@@ -25,6 +32,38 @@ QUOTA = 1 << 30
 
 def make_lane(directory: Path, quota: int = QUOTA) -> Lane:
     return Lane(directory, TARGET, START, quota)
+
+
+def make_session(directory: Path, *, is_dead: bool = False) -> Path:
+    """A session directory of this process, or of one that is gone."""
+    directory.mkdir(parents=True)
+    ticks = files.start_ticks(os.getpid()) + is_dead
+    info = spool.SessionInfo(version.SPOOL_FORMAT, "", "", os.getpid(), 0, "", ticks, files.pid_namespace())
+    (directory / "session.json").write_bytes(msgspec.json.encode(info))
+    return directory
+
+
+def served(directory: Path) -> ServedSession:
+    """The session as a courier has it that has just begun."""
+    session = ServedSession.claim(directory)
+    assert session is not None
+    return session
+
+
+def open_files() -> int:
+    """How many descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """This process may open nothing (EMFILE): 0 to 2 are taken, and poll(2) wants at least one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def read_items(directory: Path, writer_id: bytes) -> list[Item]:

@@ -1,5 +1,6 @@
 """How a process that is not our child has ended, from what the kernel leaves to see."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import pytest
 from trackd import spool as files
 from trackd.courier.memory import OomWatch
 from trackd.courier.owner import Owner, describe
+
+from .spooling import no_more_files
 
 ALIVE = (Path("/nonexistent"), 0)
 SLEEPS = [sys.executable, "-S", "-c", "print(flush=True)\nimport time\ntime.sleep(60)"]
@@ -53,6 +56,60 @@ def test_a_process_that_was_gone_before_we_looked_is_lost_contact() -> None:
     assert owner.is_dead()
     assert owner.ending() == ("lost contact", None, "the process is gone; how it ended is not known")
     assert owner.exit_code() is None
+
+
+def _no_pidfd(_pid: int) -> int:
+    raise OSError(errno.ENOSYS, "an old kernel")
+
+
+@pytest.mark.parametrize("has_pidfds", [True, False])
+@pytest.mark.parametrize("is_early", [True, False])
+def test_a_process_that_cannot_be_looked_up_at_the_moment_is_alive(
+    monkeypatch: pytest.MonkeyPatch, has_pidfds: bool, is_early: bool
+) -> None:
+    """Called dead it would be for ever, and its files would be removed under it."""
+    if not has_pidfds:
+        monkeypatch.setattr(os, "pidfd_open", _no_pidfd)
+    with subprocess.Popen(SLEEPS, stdout=subprocess.PIPE) as child:
+        ticks, namespace = files.start_ticks(child.pid), files.pid_namespace()
+        if is_early:
+            with no_more_files():
+                owner = Owner(child.pid, ticks, namespace, ALIVE)
+                assert not owner.is_dead()
+        else:
+            owner = Owner(child.pid, ticks, namespace, ALIVE)
+            with no_more_files():
+                assert not owner.is_dead()
+        assert not owner.is_dead()
+        assert (owner._pidfd is not None) is has_pidfds, "held as soon as it can be"
+        child.kill()
+        child.wait()
+        with no_more_files():
+            assert owner.is_dead() is has_pidfds, "without a pidfd nobody can say"
+        assert owner.is_dead()
+    owner.close()
+
+
+def test_who_may_be_another_process_of_the_same_number_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pidfd would say that it lives, for as long as the other one does."""
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "start_ticks", lambda _pid, unsure=0: unsure)
+        owner = Owner(os.getpid(), 1, files.pid_namespace(), ALIVE)
+        assert not owner.is_dead()
+    assert owner.is_dead()
+
+
+@pytest.mark.parametrize(
+    ("code", "ticks"),
+    [(errno.ENOENT, 0), (errno.ESRCH, 0), (errno.EMFILE, -1), (errno.ENFILE, -1), (errno.EACCES, -1), (errno.EIO, -1)],
+)
+def test_only_proc_itself_says_that_a_process_is_gone(monkeypatch: pytest.MonkeyPatch, code: int, ticks: int) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files, "open", fail, raising=False)
+    assert files.start_ticks(1, -1) == ticks
+    assert files.start_ticks(1) == 0
 
 
 GROUPS = {

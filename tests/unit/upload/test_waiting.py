@@ -166,6 +166,7 @@ class Slow:
     def __init__(self) -> None:
         self.is_reading, self.may_end = threading.Event(), threading.Event()
         self.told: list[str] = []
+        self.has_rewound = asyncio.Event()
 
     def read(self, end: Position, max_bytes: int) -> tuple[list[ingest_pb2.Batch], bool]:
         if not self.is_reading.is_set():
@@ -176,6 +177,8 @@ class Slow:
 
     def rewind(self) -> None:
         self.told.append("rewind")
+        if len(self.told) == 3:
+            self.has_rewound.set()
 
     def close(self) -> None: ...
 
@@ -195,7 +198,6 @@ async def test_a_read_that_a_broken_connection_leaves_behind_moves_no_cursor_of_
     await asyncio.sleep(0.2)  # the connection is over; the next one must not have begun
     assert (hop.opened, source.told) == (1, ["rewind"])
     source.may_end.set()
-    while hop.opened < 2 or source.told.count("rewind") < 2:
-        await asyncio.sleep(0.01)
+    await asyncio.wait_for(source.has_rewound.wait(), 10)
     await route.stop()
     assert source.told == ["rewind", "the cursor moved", "rewind"]
