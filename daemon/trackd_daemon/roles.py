@@ -1,4 +1,4 @@
-"""The only place where a daemon is put together: which parts a role has, in which order they start and stop.
+"""Where a daemon is put together (its hub: embedded_hub.py): which parts a role has, in which order they start, stop.
 
 What is downstream starts first and stops last: store and upload, log, gRPC server, announcement.
 """
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from grpc import aio
 from trackd_proto.batch import split
@@ -24,9 +24,11 @@ from trackd_proto.settings import Settings
 from trackd_proto.v1 import ingest_pb2, ingest_pb2_grpc
 from trackd_proto.version import VERSION
 
-from trackd_daemon.errors import StoreError, TrackdError
-from trackd_daemon.ingest import access, agent, control, hub, marks, notices
-from trackd_daemon.ingest.committer import Committer
+from trackd_daemon import embedded_hub
+from trackd_daemon.errors import TrackdError
+from trackd_daemon.ingest import access, agent, control, marks
+from trackd_daemon.ingest.complaints import Complaints
+from trackd_daemon.ingest.forgetting import Forgetting
 from trackd_daemon.ingest.sessions import Sessions
 from trackd_daemon.ingest.trimming import raw_data
 from trackd_daemon.lifecycle import endpoint, ownership, process
@@ -35,19 +37,14 @@ from trackd_daemon.upload.local import LocalHub, NoHub
 from trackd_daemon.upload.remote import RemoteHub
 from trackd_daemon.upload.route import LONGEST_RETRY_S, Route
 from trackd_daemon.wal import files, log, parked, quota, reader, recovery
-from trackd_daemon.wal.state import Position
+from trackd_daemon.wal.state import LogState, Position
 from trackd_daemon.wal.writer import SEGMENT_BYTES, Progress
-
-if TYPE_CHECKING:
-    from trackd_daemon.http.server import HttpServer
-    from trackd_daemon.ports import HubStore
 
 AGENT: Final = "agent"
 HUB: Final = "hub"
 AGENT_AND_HUB: Final = "agent+hub"
 ROLES: Final = (AGENT, HUB, AGENT_AND_HUB)
 EMBEDDED: Final = "embedded"
-NO_HUB: Final = "the data is kept; to see it install the hub: pip install 'trackd[hub]', then run trackd open"
 _WATCH_S: Final = 2.0
 _STATS_TICKS: Final = 10
 _EMBEDDED_RETRY_S: Final = 3.0
@@ -78,23 +75,6 @@ class Options:
     """Between two looks at whether the daemon is still findable and needed. The variable is for tests."""
 
 
-@dataclass
-class HubParts:
-    """What a hub consists of."""
-
-    store: "HubStore"
-    committer: Committer
-    notifier: notices.Notifier
-    http: "HttpServer"
-
-    async def stop(self) -> None:
-        """Stop them, the store last."""
-        await self.http.stop()
-        await self.notifier.stop()
-        await asyncio.to_thread(self.committer.stop)
-        await asyncio.to_thread(self.store.close)
-
-
 class Daemon:
     """The running parts of one daemon."""
 
@@ -106,9 +86,11 @@ class Daemon:
         self._started_us = time.time_ns() // 1000
         self._warnings: list[str] = []
         self._full_reason = ""
-        self._no_hub_reason = NO_HUB
         self._last_active = time.monotonic()
         self._store_bytes = 0
+        self._is_quota_warned = False
+        self._sockets = 0
+        self._complaints = Complaints("looking after the daemon")
         self._ownership: ownership.Ownership | None = None
         self._published: Published | None = None
         self._servers: list[aio.Server] = []
@@ -116,11 +98,12 @@ class Daemon:
         self._sessions = Sessions()
         self._ledger = marks.Ledger()
         self._wal: log.Wal | None = None
+        self._log_state = LogState()
+        self._forgetting = Forgetting(self._ledger, self._sessions, self._is_needed)
         self._durable_end = Position(0, 0)
         self._routes: dict[str, Route] = {}
         self._parked = parked.Parked(self.where.directory / "parked")
-        self._hub: HubParts | None = None
-        self._hub_start: asyncio.Task[None] | None = None
+        self._hub = embedded_hub.EmbeddedHub(self._open_hub, self._on_hub_tried)
 
     # ------------------------------------------------------------------------------------------ start and stop
 
@@ -137,12 +120,12 @@ class Daemon:
         is_agent = self.role != HUB
         ack = ingest_pb2.ACK_DURABLE if is_agent else ingest_pb2.ACK_COMMITTED
         self._greeter = access.Greeter(self._cookie, self.epoch, ack)
-        if is_agent:
-            await self._start_agent()
         if self.role == HUB or self.options.listen:
             await self._start_hub()  # by name: without it there is nothing to serve
-        elif self.role == AGENT_AND_HUB and not self.options.settings.upstream:
-            self._want_hub()
+        if is_agent:
+            await self._start_agent()
+            if not self.options.settings.upstream:
+                self._want_hub()
         self._control = self._build_control()
         await self._listen(0)
         if self.options.listen:
@@ -153,11 +136,10 @@ class Daemon:
     async def stop(self, grace_s: float) -> None:
         """Stop accepting, bring what was accepted to the disk, let go of the directory. Safe twice."""
         tasks, self._tasks = self._tasks, []
-        if self._hub_start is not None:
-            tasks.append(self._hub_start)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._hub.stop_trying()
         servers, self._servers = self._servers, []
         await asyncio.gather(*(server.stop(min(grace_s, 1.0)) for server in servers))
         if self._wal is not None:
@@ -166,9 +148,7 @@ class Daemon:
         for route in self._routes.values():
             await route.stop()
         self._routes.clear()
-        if self._hub is not None:
-            await self._hub.stop()
-            self._hub = None
+        await self._hub.stop()
         if self._wal is not None:
             await asyncio.to_thread(self._wal.close)
         if self._published is not None:
@@ -191,7 +171,7 @@ class Daemon:
     def _lagging(self) -> set[str]:
         """Routes that are being taken from us and have not taken everything."""
         open_routes = {name for name, route in self._routes.items() if route.state not in ("paused", "retrying")}
-        if self._hub is None:
+        if self._hub.parts is None:
             open_routes.discard(EMBEDDED)
         return {m.route for m in self._ledger.writers.values() if m.accepted > m.committed} & open_routes
 
@@ -202,6 +182,7 @@ class Daemon:
         for line in recovered.warnings:
             _logger.warning("write-ahead log: %s", line)
         self._warnings += recovered.warnings[:10]
+        self._log_state = recovered.state
         pending = {writer.route for writer in recovered.state.pending()}
         for writer in recovered.state.writers.values():
             owner = (writer.route, writer.project, writer.run_id)
@@ -218,6 +199,7 @@ class Daemon:
         self._ingest = agent.AgentIngest(self._greeter, self._ledger, self._wal, self._sessions)
         self._ingest.on_live = self._on_live
         self._ingest.on_accepted = self._pass_through
+        self._forgetting.waiting = self._ingest.waiting_writers
         self._durable_end = await asyncio.to_thread(self._wal.start)
         if EMBEDDED in pending:
             self._want_hub()
@@ -228,8 +210,10 @@ class Daemon:
         """The upload of a route, started if it is new; None while the hub that it leads to is being started."""
         route = self._routes.get(name)
         if route is None:
-            if name == EMBEDDED and self._is_hub_starting():
-                return None
+            if name == EMBEDDED:
+                self._want_hub()
+                if self._hub.is_starting:
+                    return None
             wal = self._wal
             assert wal is not None
             source = reader.RouteReader(wal.directory, name, lambda: wal.segments)
@@ -265,11 +249,9 @@ class Daemon:
     def _hop(self, name: str) -> Hop:
         if name != EMBEDDED:
             return RemoteHub(name, self._upstream_cookie)
-        return (
-            NoHub(self._no_hub_reason)
-            if self._hub is None
-            else LocalHub(self._hub.committer, lambda: self._ingest.pressure.is_high(time.monotonic()))
-        )
+        if self._hub.parts is None:
+            return NoHub(lambda: self._hub.reason)
+        return LocalHub(self._hub.parts.committer, lambda: self._ingest.pressure.is_high(time.monotonic()))
 
     def _upstream_cookie(self) -> bytes:
         """The cookie that a hub in another process checks: that of a file, else our own."""
@@ -301,8 +283,8 @@ class Daemon:
         assert self._wal is not None
         self._sessions.changed(self._ledger.advance({}, {}, committed))
         self._wal.acknowledge(committed)
-        if self._hub is not None:
-            self._hub.notifier.seen(w for w in committed if self._ledger.marks(w).route == EMBEDDED)
+        if self._hub.parts is not None:
+            self._hub.parts.notifier.seen(w for w in committed if self._ledger.marks(w).route == EMBEDDED)
 
     def _on_notice(self, notice: ingest_pb2.Notice) -> None:
         self._sessions.notify(notice)
@@ -314,90 +296,55 @@ class Daemon:
         for name, writers in by_route.items():
             if name and (route := self._route(name)) is not None:
                 route.alive(writers)
-            if name == EMBEDDED and self._hub is not None:
-                self._hub.notifier.seen(writers)
-            elif name == EMBEDDED and not self._is_hub_starting():
-                for writer_id in writers:
-                    self._sessions.notify(ingest_pb2.Notice(writer_id=writer_id, message=self._no_hub_reason))
+            if name == EMBEDDED:
+                self._tell_of_hub(writers)
+
+    def _tell_of_hub(self, writer_ids: Sequence[bytes]) -> None:
+        """Where their runs can be seen, or why nowhere."""
+        if self._hub.parts is not None:
+            self._hub.parts.notifier.seen(writer_ids)
+        elif not self._hub.is_starting:
+            for writer_id in writer_ids:
+                self._sessions.notify(ingest_pb2.Notice(writer_id=writer_id, message=self._hub.reason))
 
     # ------------------------------------------------------------------------------------------ hub
 
-    def _is_hub_starting(self) -> bool:
-        """The embedded hub is on its way (and started now, if nobody has asked for it before)."""
-        self._want_hub()
-        return self._hub is None and self._hub_start is not None and not self._hub_start.done()
-
     def _want_hub(self) -> None:
-        """Start the embedded hub in the background, once: nobody waits for it, the log holds the data meanwhile."""
-        if self.role == AGENT_AND_HUB and self._hub is None and self._hub_start is None:
-            self._hub_start = asyncio.create_task(self._start_embedded_hub(), name="start hub")
-
-    async def _start_embedded_hub(self) -> None:
-        try:
-            await self._start_hub()
-        except (ConfigurationError, OSError) as error:
-            self._no_hub_reason = str(error)
-            self._warnings.append(str(error))
-            _logger.warning("no hub in this daemon: %s", error)
-        if self._published is not None:
-            self._publish(Path(self._published.socket))
-        # From now on there is an answer to where the route leads; what was logged meanwhile is waiting for it.
-        asyncio.get_running_loop().call_soon(self._open_embedded_route)
-
-    def _open_embedded_route(self) -> None:
-        if any(m.route == EMBEDDED for m in self._ledger.writers.values()):
-            self._route(EMBEDDED)
+        """Start the embedded hub in the background, if this daemon may have one and nobody has started it."""
+        if self.role == AGENT_AND_HUB:
+            self._hub.want()
 
     async def _start_hub(self) -> None:
         """Raises ConfigurationError, OSError."""
-        store = await asyncio.to_thread(self._open_store)
-        from trackd_daemon.http.server import HttpServer  # noqa: PLC0415  (only a hub has these libraries)
-
-        server = HttpServer(
-            store,
-            self._cookie,
-            sessions_path=self.where.directory / "sessions",
-            port_path=self.where.port,
-            port=self.options.settings.http_port,
-            role=self.role,
-            lag_records=lambda: self._pending([]),
-            warnings=self._all_warnings,
-        )
-        await server.start()
-        committer = Committer(store)
-        committer.start()
-        notifier = notices.Notifier(store, lambda: server.url, self._on_notice)
-        notifier.start()
-        self._hub = HubParts(store, committer, notifier, server)
-        self._greeter.store_id = store.store_id()
-        self._greeter.hub_url = server.url
-        self._hub_ingest = hub.HubIngest(self._hub_greeter(store), committer, self._sessions)
-        self._hub_ingest.on_live = self._on_hub_live
-        self._hub_ingest.on_committed = notifier.seen
-
-    def _open_store(self) -> "HubStore":
         try:
-            import trackd_daemon.http.server  # noqa: F401, PLC0415
-            from trackd_daemon.store import EmbeddedStore  # noqa: PLC0415
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(f"{NO_HUB} ({error})") from error
-        try:
-            places.private_directory(self.where.store)
-            process.keep_freed_memory()
-            return EmbeddedStore.open(self.where.store, min_free_bytes=self.options.settings.min_free_bytes)
-        except StoreError as error:
-            raise ConfigurationError(f"cannot open the store in {self.where.store}: {error}") from error
+            await self._hub.start()
+        except embedded_hub.NoHubError as error:
+            raise ConfigurationError(str(error)) from error
+        self._greet_with_hub()
 
-    def _hub_greeter(self, store: "HubStore") -> access.Greeter:
-        greeter = access.Greeter(self._cookie, self.epoch, ingest_pb2.ACK_COMMITTED)
-        greeter.store_id = store.store_id()
-        greeter.hub_url = self._greeter.hub_url
-        return greeter
+    async def _open_hub(self) -> embedded_hub.HubParts:
+        around = embedded_hub.Surroundings(
+            self.where, self.options.settings, self.role, self._cookie, self.epoch, self._sessions,
+            lag_records=lambda: self._pending([]), warnings=self._all_warnings, on_notice=self._on_notice,
+        )  # fmt: skip
+        return await embedded_hub.HubParts.open(around)
 
-    def _on_hub_live(self, writer_ids: Sequence[bytes]) -> None:
-        assert self._hub is not None
-        self._hub.committer.touch(writer_ids)
-        self._hub.notifier.seen(writer_ids)
+    async def _on_hub_tried(self) -> None:
+        """There is an answer to where the embedded route leads: what was logged meanwhile is waiting for it."""
+        has_hub = self._hub.parts is not None
+        leads_nowhere = self._routes.pop(EMBEDDED, None) if has_hub else None
+        self._greet_with_hub()
+        if any(m.route == EMBEDDED for m in self._ledger.writers.values()):
+            self._route(EMBEDDED)
+        if leads_nowhere is not None:
+            await leads_nowhere.stop()
+        if has_hub and self._published is not None:
+            self._publish(Path(self._published.socket))  # if it fails the watch tries again
+
+    def _greet_with_hub(self) -> None:
+        if self._hub.parts is not None:
+            self._greeter.store_id = self._hub.parts.store.store_id()
+            self._greeter.hub_url = self._http_url()
 
     # ------------------------------------------------------------------------------------------ listening
 
@@ -405,15 +352,19 @@ class Daemon:
         """A gRPC server on the incarnation's socket, announced in daemon.json."""
         socket = endpoint.socket_path(self.where, self.epoch, attempt)
         socket.unlink(missing_ok=True)
-        server = self._server(self._hub_ingest if self.role == HUB else self._ingest)
-        server.add_insecure_port(f"unix:{socket}")
-        await server.start()
+        server = self._server(self._hub.running.ingest if self.role == HUB else self._ingest)
+        try:
+            server.add_insecure_port(f"unix:{socket}")
+            await server.start()
+            self._publish(socket)
+        except BaseException:
+            await server.stop(None)  # nobody would find it, and the next attempt makes another
+            raise
         self._servers.append(server)
-        self._publish(socket)
 
     async def _listen_tcp(self, address: str) -> None:
         """A hub's gRPC server for agents in other processes. Raises ConfigurationError."""
-        server = self._server(self._hub_ingest)
+        server = self._server(self._hub.running.ingest)
         try:
             server.add_insecure_port(loopback(address))
         except RuntimeError as error:
@@ -434,33 +385,76 @@ class Daemon:
             self.where, self.epoch, socket, self._actual_role(), self._http_url(), newest
         )
 
+    # ------------------------------------------------------------------------------------------ looking after it
+
     async def _watch(self) -> None:
-        """Keep the daemon findable; leave if the directory has been taken away, or if nobody needs us any more."""
-        attempt, warned = 0, False
+        """Keep the daemon findable and small; leave if it must."""
         for ticks in itertools.count():
             await asyncio.sleep(self.options.watch_s)
-            assert self._ownership is not None and self._published is not None
-            if not self._ownership.is_valid():
-                _logger.error("%s is gone or belongs to another daemon: leaving", self.where.daemon_lock)
-                self._request_stop(0.0)
+            if self._must_leave():
                 return
-            if not endpoint.is_in_place(self.where, self._published):
-                attempt += 1
-                _logger.warning("socket or daemon.json has vanished: publishing again")
-                await self._listen(attempt)
-            if self._hub is not None and ticks % _STATS_TICKS == 0:
-                self._store_bytes = (await asyncio.to_thread(self._hub.store.stats))["store_bytes"]
-            if (text := self._quota_warning()) and not warned:
-                _logger.warning("%s", text)
-            warned = bool(text)
-            if self._is_idle():
-                _logger.info("nobody has needed this daemon for %s s: leaving", self.options.settings.idle_exit_s)
-                self._request_stop(1.0)
-                return
+            looks = [self._stay_findable, self._watch_quota, self._forget]
+            for look in [*looks, self._measure_store] if ticks % _STATS_TICKS == 0 else looks:
+                try:
+                    await look()
+                except Exception as error:  # it may be over in the next round, and the other looks are not to blame
+                    self._complaints.add(error)
+
+    def _must_leave(self) -> bool:
+        """The directory has been taken away, or nobody needs us any more."""
+        assert self._ownership is not None
+        if not self._ownership.is_valid():
+            _logger.error("%s is gone or belongs to another daemon: leaving", self.where.daemon_lock)
+            self._request_stop(0.0)
+        elif self._is_idle():
+            _logger.info("nobody has needed this daemon for %s s: leaving", self.options.settings.idle_exit_s)
+            self._request_stop(1.0)
+        else:
+            return False
+        return True
+
+    async def _stay_findable(self) -> None:
+        assert self._published is not None
+        if not endpoint.is_in_place(self.where, self._published):
+            self._sockets += 1
+            await self._listen(self._sockets)
+            _logger.warning("socket or daemon.json had vanished: published again")
+        elif (self._published.role, self._published.http_url) != (self._actual_role(), self._http_url()):
+            self._publish(Path(self._published.socket))
+
+    async def _measure_store(self) -> None:
+        if self._hub.parts is not None:
+            self._store_bytes = (await asyncio.to_thread(self._hub.parts.store.stats))["store_bytes"]
+
+    async def _watch_quota(self) -> None:
+        text = self._quota_warning()
+        if text and not self._is_quota_warned:
+            _logger.warning("%s", text)
+        self._is_quota_warned = bool(text)
+
+    async def _forget(self) -> None:
+        for name in self._forgetting.look(self._hub.parts.ingest if self._hub.parts is not None else None):
+            await self._reopen(name)
+
+    def _is_needed(self, writer_id: bytes, route: str) -> bool:
+        """In the log (its thread changes this, asking is safe): while records of it are there, something must say that
+        they are committed. Or its route is in trouble, and must not lose what it has found out."""
+        return writer_id in self._log_state.writers or (route in self._routes and bool(self._routes[route].reason))
+
+    async def _reopen(self, name: str) -> None:
+        """A route that remembered forgotten writers would not send what comes of them again; a new one asks the hub."""
+        route = self._routes.pop(name, None)
+        if route is None:
+            return
+        try:
+            await route.stop()
+        finally:
+            self._route(name)
 
     def _is_idle(self) -> bool:
         limit_s = self.options.settings.idle_exit_s
-        is_needed = len(self._sessions) > 0 or (self._hub is not None and self._hub.http.open_pages > 0)
+        pages = self._hub.parts.http.open_pages if self._hub.parts is not None else 0
+        is_needed = len(self._sessions) > 0 or pages > 0
         is_sending = any(route.state != "paused" for route in self._routes.values()) and self._pending([]) > 0
         if is_needed or is_sending:
             self._last_active = time.monotonic()
@@ -486,23 +480,23 @@ class Daemon:
         return "; ".join([*reasons, *self._problems()])
 
     def _hurry(self) -> None:
+        self._hub.hurry()
         for route in self._routes.values():
             route.hurry()
 
     async def _ticket(self) -> tuple[str, str, float] | None:
         """(ticket, base address, seconds) once the hub in this process is up; None if there is none."""
-        if self._hub is None and self._hub_start is not None:
-            await asyncio.shield(self._hub_start)
-        if self._hub is None:
+        await self._hub.first_try()
+        if self._hub.parts is None:
             return None
-        ticket, seconds = self._hub.http.issue_ticket()
-        return ticket, self._hub.http.url, seconds
+        ticket, seconds = self._hub.parts.http.issue_ticket()
+        return ticket, self._http_url(), seconds
 
     def _problems(self) -> list[str]:
         problems = [self._full_reason or self._quota_warning()]
         problems = [text for text in problems if text]
-        if self._hub is not None and self._hub.committer.problem:
-            problems.append(f"the store cannot take records: {self._hub.committer.problem}")
+        if self._hub.parts is not None and self._hub.parts.committer.problem:
+            problems.append(f"the store cannot take records: {self._hub.parts.committer.problem}")
         return problems
 
     def _quota_warning(self) -> str:
@@ -515,13 +509,14 @@ class Daemon:
         rejected = (
             f"a hub rejected {count} records, which were declared lost: they are kept in {self._parked.directory}"
         )
-        return [*self._warnings, *([rejected] if count else []), *self._problems()]
+        no_hub = [self._hub.problem] if self._hub.problem else []
+        return [*self._warnings, *no_hub, *([rejected] if count else []), *self._problems()]
 
     def _http_url(self) -> str:
-        return self._hub.http.url if self._hub is not None else ""
+        return self._hub.parts.http.url if self._hub.parts is not None else ""
 
     def _actual_role(self) -> str:
-        return AGENT if self.role == AGENT_AND_HUB and self._hub is None else self.role
+        return AGENT if self.role == AGENT_AND_HUB and self._hub.parts is None else self.role
 
     def _route_statuses(self, wal_bytes: int) -> list[ingest_pb2.RouteStatus]:
         statuses = [route.status() for route in self._routes.values()]

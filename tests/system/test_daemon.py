@@ -320,3 +320,23 @@ async def test_a_spawned_daemon_leaves_when_nobody_needs_it(where: Instance, mon
     link = await instance.reach(where)
     assert link.reply.epoch == 2
     await link.channel.close()
+
+
+async def test_a_hub_that_is_asked_for_by_name_is_there_before_what_waits_for_it_in_the_log(where: Instance) -> None:
+    with serving(where.home, "--role", "agent") as agent:
+        await asyncio.to_thread(wait_for, lambda: ready(where), "agent")
+        link = await instance.connect(where)
+        await pushing.push(link, [writer := Writer("kept")], 400)
+        await link.channel.close()
+        agent.kill()
+        agent.wait()
+    upstream = f"127.0.0.1:{free_port()}"
+    for last in (500, 600):
+        with serving(where.home, "--role", "agent+hub", "--listen", upstream) as both:
+            await asyncio.to_thread(wait_for, lambda: ready(where) or both.poll() is not None, "agent and hub")
+            assert both.poll() is None, (where.home / "serve.log").read_text()
+            link = await instance.connect(where)
+            await pushing.push(link, [writer], last, until="committed")
+            await link.channel.close()
+            both.kill()
+            both.wait()

@@ -44,6 +44,7 @@ LEVELS: list[tuple[str, str]] = [
     ("trackd_daemon.cli*", "program"),
     ("trackd_daemon.app", "program"),
     ("trackd_daemon.roles", "root"),
+    ("trackd_daemon.embedded_hub", "root"),
     # level 0
     ("trackd_daemon", "leaf"),
     ("trackd_daemon.model", "leaf"),

@@ -71,6 +71,10 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
             return []
         return [*(batch for batch in self._stuck if batch.route == route), *self._waiting.get(route, ())]
 
+    def waiting_writers(self) -> set[bytes]:
+        """Those of which something is in memory and not in the log."""
+        return {batch.writer_id for waiting in self._waiting.values() for batch in waiting}
+
     def overflowing(self) -> set[str]:
         """The routes of which there is an `overflow`."""
         return {*(batch.route for batch in self._stuck), *self._waiting} if self._is_log_full else set()
@@ -116,29 +120,13 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
 
     def _take(self, request: ingest_pb2.PushRequest, session: Session) -> None:
         accepted: list[ingest_pb2.Batch] = []
-        for batch in request.batches:
-            size = batch.raw_bytes if batch.codec else len(batch.data)
-            marks.check(batch.writer_id, batch.first_seq, batch.count, size, batch.loss_reason)
-            self.sessions.join(session, batch.writer_id)
-            verdict, expected = self._ledger.judge(batch.writer_id, batch.first_seq, batch.count)
-            if verdict in (marks.Verdict.TAKE, marks.Verdict.TRIM):
-                accepted.append(batch if verdict is marks.Verdict.TAKE else trim(batch, expected))
-                owner = (batch.route, batch.project, batch.run_id)
-                self._ledger.accept(batch.writer_id, _last_seq(batch), owner)
-                self._ledger.lost_records += accepted[-1].count if batch.loss_reason else 0
-                self._waiting.setdefault(batch.route, deque()).append(accepted[-1])
-            elif verdict is marks.Verdict.GAP:
-                session.gaps[batch.writer_id] = expected
-            else:
-                session.changed.add(batch.writer_id)
-        if accepted:
-            size = sum(len(batch.data) for batch in accepted)
-            self._waiting_bytes += size
-            self.pressure.add(time.monotonic(), size)
-            if self._waiting_bytes >= WAITING_BYTES:
-                self._has_room.clear()
-            self._log.append(accepted)
-            self.on_accepted()
+        try:
+            for batch in request.batches:
+                self._judge(batch, session, accepted)
+        finally:
+            # What came before a batch that makes no sense is accepted: sent again, it would be taken for a duplicate.
+            if accepted:
+                self._hand_on(accepted)
         if request.live:
             for writer_id in request.live:
                 if writer_id not in session.writers:
@@ -147,6 +135,32 @@ class AgentIngest(ingest_pb2_grpc.IngestServicer):
             self.on_live(list(request.live))
         if not session.is_idle():
             session.wake.set()
+
+    def _judge(self, batch: ingest_pb2.Batch, session: Session, accepted: list[ingest_pb2.Batch]) -> None:
+        """Add what is new of it to `accepted`. Raises InvalidBatchError, BatchError, CompressionError."""
+        size = batch.raw_bytes if batch.codec else len(batch.data)
+        marks.check(batch.writer_id, batch.first_seq, batch.count, size, batch.loss_reason)
+        self.sessions.join(session, batch.writer_id)
+        verdict, expected = self._ledger.judge(batch.writer_id, batch.first_seq, batch.count)
+        if verdict in (marks.Verdict.TAKE, marks.Verdict.TRIM):
+            accepted.append(batch if verdict is marks.Verdict.TAKE else trim(batch, expected))
+            owner = (batch.route, batch.project, batch.run_id)
+            self._ledger.accept(batch.writer_id, _last_seq(batch), owner)
+            self._ledger.lost_records += accepted[-1].count if batch.loss_reason else 0
+            self._waiting.setdefault(batch.route, deque()).append(accepted[-1])
+        elif verdict is marks.Verdict.GAP:
+            session.gaps[batch.writer_id] = expected
+        else:
+            session.changed.add(batch.writer_id)
+
+    def _hand_on(self, accepted: Sequence[ingest_pb2.Batch]) -> None:
+        size = sum(len(batch.data) for batch in accepted)
+        self._waiting_bytes += size
+        self.pressure.add(time.monotonic(), size)
+        if self._waiting_bytes >= WAITING_BYTES:
+            self._has_room.clear()
+        self._log.append(accepted)
+        self.on_accepted()
 
     def _mark(self, writer_id: bytes) -> ingest_pb2.Watermark:
         known = self._ledger.marks(writer_id)

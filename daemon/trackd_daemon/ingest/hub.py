@@ -1,7 +1,7 @@
 """The Ingest service of a hub: batches are committed to its stores, and only then acknowledged."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from typing import Any, Final
 
 import grpc
@@ -150,6 +150,10 @@ class HubIngest(ingest_pb2_grpc.IngestServicer):
         session.wake.set()
         self.sessions.changed(outcomes)
         self.on_committed(list(outcomes))
+
+    def forget_committed(self, spoken_for: Container[bytes]) -> None:
+        """Keep the marks of the writers that a stream speaks for only: whoever comes back asks with Resume."""
+        self._committed = {w: seq for w, seq in self._committed.items() if w in spoken_for}
 
     def _note(self, writer_id: bytes, committed: int) -> None:
         self._committed[writer_id] = committed

@@ -1,11 +1,12 @@
 """How far each writer's stream has come at an agent, and what to do with the next batch of it. Pure."""
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from trackd_proto import limits
 
+FORGET_S = 24 * 3600.0
 _LAST_SEQ = (1 << 63) - 1
 
 
@@ -36,6 +37,8 @@ class Marks:
     route: str = ""
     project: str = ""
     run_id: str = ""
+    silent_since_s: float | None = None
+    """When it was first seen (by `Ledger.forget_silent`) with nothing left to do; None: it was active since."""
 
 
 def check(writer_id: bytes, first_seq: int, count: int, data_bytes: int, loss_reason: str) -> None:
@@ -87,6 +90,7 @@ class Ledger:
         marks = self.marks(writer_id)
         marks.accepted = last_seq
         marks.route, marks.project, marks.run_id = owner
+        marks.silent_since_s = None
 
     def advance(
         self, received: Mapping[bytes, int], durable: Mapping[bytes, int], committed: Mapping[bytes, int]
@@ -116,3 +120,19 @@ class Ledger:
         """Records accepted and not committed yet (of these writers; none given: of all)."""
         chosen = [self.writers[w] for w in writer_ids if w in self.writers] or list(self.writers.values())
         return sum(marks.accepted - marks.committed for marks in chosen)
+
+    def forget_silent(self, now_s: float, is_needed: Callable[[bytes, str], bool]) -> set[str]:
+        """Drop the writers that are wholly committed and were silent for a day; the routes of those dropped.
+
+        To be called every now and then. `now_s`: of any monotonic clock. `is_needed`: somebody counts on this writer
+        (of this route) being known, however silent it is.
+        """
+        silent = []
+        for writer_id, marks in self.writers.items():
+            if marks.accepted > marks.committed or is_needed(writer_id, marks.route):
+                marks.silent_since_s = None
+            elif marks.silent_since_s is None:
+                marks.silent_since_s = now_s
+            elif now_s - marks.silent_since_s >= FORGET_S:
+                silent.append(writer_id)
+        return {self.writers.pop(writer_id).route for writer_id in silent}

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING, Final
 from trackd_proto.links import project_path, run_path
 from trackd_proto.v1 import ingest_pb2
 
-from trackd_daemon.errors import StoreError
+from trackd_daemon.ingest.complaints import Complaints
 
 if TYPE_CHECKING:
     from trackd_daemon.ports import IngestPort
 
 _LOOK_S: Final = 1.0
 _ACTIVE_S: Final = 60.0
-_logger = logging.getLogger("trackd")
 
 
 class Notifier:
@@ -32,6 +30,7 @@ class Notifier:
         self._active: dict[bytes, float] = {}
         self._told: set[bytes] = set()
         self._news = asyncio.Event()
+        self._complaints = Complaints("looking up links")
         self._task: asyncio.Task[None] | None = None
 
     def seen(self, writer_ids: Iterable[bytes]) -> None:
@@ -68,8 +67,8 @@ class Notifier:
                 for notice in await asyncio.to_thread(self._ask, list(self._active)):
                     self._told.add(notice.writer_id)
                     self._notify(notice)
-            except StoreError as error:
-                _logger.warning("cannot look up links: %s", error)
+            except Exception as error:  # whatever it was: stop requests must reach the runs when it is over
+                self._complaints.add(error)
 
     def _ask(self, writer_ids: Sequence[bytes]) -> list[ingest_pb2.Notice]:
         links = self._store.links(writer_ids)

@@ -1,7 +1,7 @@
 """Replies of open Push streams: which watermarks, gaps and notices each of them still has to hear of."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from trackd_proto.v1 import ingest_pb2
@@ -105,9 +105,13 @@ class Sessions:
                 session.notices[notice.writer_id] = notice
                 session.wake.set()
 
-    def forget(self, writer_id: bytes) -> None:
-        """The writer is over; its notice is not needed any more."""
-        self._notices.pop(writer_id, None)
+    def writers(self) -> set[bytes]:
+        """Those that an open stream speaks for."""
+        return set().union(*(session.writers for session in self._open))
+
+    def forget_notices(self, known: Container[bytes]) -> None:
+        """Keep those of the writers in `known` only."""
+        self._notices = {w: notice for w, notice in self._notices.items() if w in known}
 
     def stop(self) -> None:
         """Wake every stream, so that it sees that the daemon is stopping."""

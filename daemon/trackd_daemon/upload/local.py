@@ -81,20 +81,21 @@ class NoHub:
 
     state = "paused"
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: Callable[[], str]) -> None:
+        """`reason`: the latest."""
         self._reason = reason
 
     async def open(self, writer_ids: Sequence[bytes]) -> dict[bytes, int]:
         """Refuses."""
-        raise HopRefusedError(self._reason)
+        raise HopRefusedError(self._reason())
 
     async def send(self, batches: Sequence[ingest_pb2.Batch]) -> None:
         """Refuses."""
-        raise HopRefusedError(self._reason)
+        raise HopRefusedError(self._reason())
 
     async def answers(self) -> AsyncIterator[Answer]:
         """Refuses."""
-        raise HopRefusedError(self._reason)
+        raise HopRefusedError(self._reason())
         yield Answer()
 
     async def alive(self, writer_ids: Sequence[bytes]) -> None:

@@ -1,7 +1,7 @@
 """A hub in another process, over gRPC."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import grpc
@@ -22,6 +22,8 @@ _REFUSALS: Final = (
 )
 _RETRY_AFTER: Final = "retry-after"
 """Key of trailing metadata: seconds."""
+_WRITERS: Final = 10_000
+"""In one message: a hub takes no more than `limits.MAX_REQUEST_ENTRIES`, and a node that runs for months has more."""
 _LONGEST_RETRY_AFTER_S: Final = 600.0
 _TOO_LARGE: Final = "message larger than max"
 """What gRPC itself says of a message over the receiver's limit, with the code of a full disk."""
@@ -44,8 +46,7 @@ class RemoteHub:
         try:
             cookie = await asyncio.to_thread(self._cookie)
             self._link = await instance.connect_to(self._address, cookie, client=f"agent/{VERSION}")
-            resume = ingest_pb2.ResumeRequest(writer_ids=list(writer_ids))
-            reply = await instance.uncancelled(self._link.ingest.Resume(resume, timeout=_TIMEOUT_S))
+            next_seqs = await _resume(self._link, writer_ids)
             self._call = self._link.ingest.Push()
         except (instance.ImpostorError, instance.VersionMismatchError) as error:
             raise HopRefusedError(str(error)) from error
@@ -58,7 +59,7 @@ class RemoteHub:
             ) from error
         except (OSError, ValueError) as error:
             raise HopRefusedError(f"cannot read the credential for {self._address}: {error}") from error
-        return {mark.writer_id: mark.committed + 1 for mark in reply.watermarks}
+        return next_seqs
 
     async def send(self, batches: Sequence[ingest_pb2.Batch]) -> None:
         """See Hop."""
@@ -66,7 +67,8 @@ class RemoteHub:
 
     async def alive(self, writer_ids: Sequence[bytes]) -> None:
         """See Hop."""
-        await self._write(ingest_pb2.PushRequest(live=writer_ids))
+        for some in _slices(writer_ids):
+            await self._write(ingest_pb2.PushRequest(live=some))
 
     async def answers(self) -> AsyncIterator[Answer]:
         """See Hop."""
@@ -104,6 +106,23 @@ class RemoteHub:
             raise _by_code(await call.code(), await call.details(), await call.trailing_metadata()) from error
         except (aio.UsageError, asyncio.InvalidStateError, instance.NotReachableError) as error:
             raise HopUnreachableError(f"{self._address} ended the connection") from error
+
+
+async def _resume(link: instance.Link, writer_ids: Sequence[bytes]) -> dict[bytes, int]:
+    """The next seq that it expects of each of these writers. Asked of none, too: a hub must answer before it is sent
+    anything."""
+    next_seqs: dict[bytes, int] = {}
+    for some in _slices(writer_ids):
+        resume = ingest_pb2.ResumeRequest(writer_ids=some)
+        reply = await instance.uncancelled(link.ingest.Resume(resume, timeout=_TIMEOUT_S))
+        next_seqs |= {mark.writer_id: mark.committed + 1 for mark in reply.watermarks}
+    return next_seqs
+
+
+def _slices(writer_ids: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """As many as one message may hold at a time; one slice at least."""
+    for start in range(0, max(len(writer_ids), 1), _WRITERS):
+        yield writer_ids[start : start + _WRITERS]
 
 
 def _sorted(error: aio.AioRpcError, text: str = "") -> ConnectionError:

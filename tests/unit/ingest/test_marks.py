@@ -1,9 +1,9 @@
 """What an agent makes of the next batch of a writer."""
 
 import pytest
-from trackd_daemon.ingest.marks import InvalidBatchError, Ledger, Verdict, check
+from trackd_daemon.ingest.marks import FORGET_S, InvalidBatchError, Ledger, Verdict, check
 
-W = b"w" * 16
+V, W = b"v" * 16, b"w" * 16
 OWNER = ("embedded", "p", "r")
 
 
@@ -68,3 +68,45 @@ def test_what_no_client_sends_is_refused(
 
 def test_a_loss_without_data_is_fine() -> None:
     check(W, 1, 10**9, 0, "full")
+
+
+def _silent_ledger() -> Ledger:
+    ledger = Ledger()
+    ledger.accept(W, 10, OWNER)
+    ledger.advance({}, {}, {W: 10})
+    return ledger
+
+
+def test_a_writer_that_is_committed_and_silent_for_a_day_is_forgotten() -> None:
+    ledger = _silent_ledger()
+    assert ledger.forget_silent(1000.0, lambda *_: False) == set()
+    assert ledger.forget_silent(1000.0 + FORGET_S - 1, lambda *_: False) == set()
+    assert ledger.forget_silent(1000.0 + FORGET_S, lambda *_: False) == {"embedded"}
+    assert ledger.writers == {}
+
+
+def test_one_that_was_only_asked_for_is_forgotten_too() -> None:
+    ledger = Ledger()
+    ledger.marks(W)
+    assert ledger.forget_silent(0.0, lambda *_: False) == set()
+    assert ledger.forget_silent(FORGET_S, lambda *_: False) == {""}
+
+
+def test_a_new_record_begins_the_day_anew() -> None:
+    ledger = _silent_ledger()
+    ledger.forget_silent(0.0, lambda *_: False)
+    ledger.accept(W, 11, OWNER)
+    ledger.advance({}, {}, {W: 11})
+    assert ledger.forget_silent(FORGET_S, lambda *_: False) == set()
+    assert ledger.forget_silent(2 * FORGET_S, lambda *_: False) == {"embedded"}
+
+
+def test_what_is_not_committed_or_is_needed_is_never_forgotten() -> None:
+    ledger = _silent_ledger()
+    ledger.accept(V, 1, OWNER)
+    for day in range(5):
+        assert ledger.forget_silent(day * FORGET_S, lambda w, route: (w, route) == (W, "embedded")) == set()
+    assert ledger.writers.keys() == {V, W}
+    ledger.forget_silent(6 * FORGET_S, lambda *_: False)
+    assert ledger.forget_silent(7 * FORGET_S, lambda *_: False) == {"embedded"}
+    assert ledger.writers.keys() == {V}
