@@ -1,6 +1,6 @@
 """`run.summary`: the outputs of a run."""
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from trackd.rows import flatten
@@ -91,10 +91,11 @@ class Summary(MutableMapping[str, Any]):
     def _apply(self, writes: list[tuple[tuple[str, ...], Any]]) -> None:
         put: dict[str, Any] = {}
         gone: dict[str, None] = {}
+        # list() of a dict is one step for other threads; a loop over it is not.
+        explicit, deleted = _Paths(list(self._explicit)), _Paths(list(self._deleted))
         for path, value in writes:
             dotted = ".".join(path)
-            # list() of a dict is one step for other threads; a loop over it is not.
-            for old in [p for p in list(self._explicit) if _covers(dotted, p) or _covers(p, dotted)]:
+            for old in explicit.take(dotted):
                 self._explicit.pop(old, None)
                 gone[old] = None
             if value is MISSING:
@@ -102,35 +103,68 @@ class Summary(MutableMapping[str, Any]):
                     gone[old] = None
                 gone[dotted] = None
                 self._deleted.add(dotted)
+                deleted.add(dotted)
                 continue
             new = flatten({dotted: plain(value)})
             self._explicit.update(new)
             put.update(new)
-            self._deleted.difference_update(
-                [p for p in list(self._deleted) if any(_covers(p, q) or _covers(q, p) for q in new)]
-            )
+            for each in new:
+                explicit.add(each)
+                self._deleted.difference_update(deleted.take(each))
         body: dict[str, Any] = {"set": put}
         if removed := [path for path in gone if path not in put]:
             body["del"] = removed
         self._send(body)
 
     def _tree(self) -> dict[str, Any]:
-        explicit, deleted = dict(self._explicit), list(self._deleted)
-        logged = self._latest()
-        before = {
-            path: value
-            for path, value in self._before.items()
-            if not any(_covers(path, new) or _covers(new, path) for new in logged)
-        }
+        explicit, logged = dict(self._explicit), self._latest()
+        own, new, gone = _Paths(explicit), _Paths(logged), _Paths(list(self._deleted))
+        before = {path: value for path, value in self._before.items() if not new.meets(path)}
         flat = {
-            path: value
-            for path, value in {**before, **logged}.items()
-            if not any(_covers(gone, path) for gone in deleted)
-            and not any(_covers(path, own) or _covers(own, path) for own in explicit)
+            path: value for path, value in {**before, **logged}.items() if not gone.cover(path) and not own.meets(path)
         }
         flat.update(explicit)
         tree = _unflattened(flat)
         return {k: Section(v, (k,), self._write) if isinstance(v, dict) else v for k, v in tree.items()}
+
+
+class _Paths:
+    """Dotted paths, asked for those above and below another: in the time of its dots, however many there are."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths: set[str] = set()
+        self._above: set[str] = set()
+        for path in paths:
+            self.add(path)
+
+    def add(self, path: str) -> None:
+        """One more."""
+        self._paths.add(path)
+        self._above.update(_above(path))
+
+    def cover(self, path: str) -> bool:
+        """Whether it is one of them, or below one."""
+        return path in self._paths or any(each in self._paths for each in _above(path))
+
+    def meets(self, path: str) -> bool:
+        """Whether it is one of them, below one, or above one."""
+        return path in self._above or self.cover(path)
+
+    def take(self, path: str) -> list[str]:
+        """Those that it meets, which are gone from here."""
+        met = [each for each in (path, *_above(path)) if each in self._paths]
+        if path in self._above:
+            met += [each for each in self._paths if each != path and _covers(path, each)]
+            self._above.discard(path)
+        self._paths.difference_update(met)
+        return met
+
+
+def _above(path: str) -> Iterator[str]:
+    """`a.b` and `a` of `a.b.c`."""
+    while (at := path.rfind(".")) >= 0:
+        path = path[:at]
+        yield path
 
 
 def _covers(outer: str, inner: str) -> bool:

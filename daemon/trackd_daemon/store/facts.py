@@ -140,14 +140,17 @@ def summary_leaves(con: Connection, run_no: int) -> None:
     facts, table = tables.facts, tables.leaves
     mine = (facts.c.run_no == run_no, facts.c.section == "summary")
     result: dict[str, dict[str, Any]] = {}
+    above: set[str] = set()  # of the paths in it: hardly any write stands above others
     for row in con.execute(sa.select(facts).where(*mine).order_by(facts.c.ord, facts.c.path)):
-        for path in [p for p in result if p == row.path or p.startswith(f"{row.path}.")]:
+        result.pop(row.path, None)
+        for path in [p for p in result if p.startswith(f"{row.path}.")] if row.path in above else ():
             del result[path]
         if row.deleted:
             result[row.path] = _leaf(run_no, "summary", row.path, row.ord, None, 1)
             continue
         for path, value in decode.paths([(row.path, msgspec.msgpack.decode(row.value, strict=False))]):
             result[path] = _leaf(run_no, "summary", path, row.ord, value)
+            above.update(path[:at] for at, sign in enumerate(path) if sign == ".")
     con.execute(table.delete().where(table.c.run_no == run_no, table.c.section == "summary"))
     if result:
         con.execute(table.insert(), list(result.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -113,3 +114,18 @@ def test_what_is_nested_too_deep_or_holds_itself_ends_there(sink: Sink) -> None:
     assert sink.summary["loss"] == 0.5
     assert sink.summary.as_dict().keys() == {"itself", "deep", "lists", "loss"}
     assert max(path.count(".") for path in sink.recorded) < 40
+
+
+def test_the_time_of_an_update_grows_with_its_keys_and_not_with_their_square(sink: Sink) -> None:
+    """Eight thousand new keys took 17 s on the training thread."""
+    many = {f"layer{i // 10}.weight{i % 10}": float(i) for i in range(20_000)}
+    sink.logged.update({f"layer{i // 10}.norm{i % 10}": float(i) for i in range(20_000)})
+    began = time.monotonic()
+    sink.summary.update(many)
+    sink.summary.update(many)
+    assert sink.summary["layer7"]["weight3"] == 73.0
+    assert sink.summary["layer7"]["norm3"] == 73.0
+    del sink.summary["layer7"]
+    assert "layer7" not in sink.summary
+    assert time.monotonic() - began < 5
+    assert len(sink.recorded) == 20_000 - 10
