@@ -5,6 +5,7 @@ Blocking; runs in worker threads. Memory does not grow with the run.
 
 import csv
 import io
+import itertools
 import math
 import shutil
 import tempfile
@@ -25,6 +26,10 @@ _I64: Final = (-(2**63), 2**63 - 1)
 _U64_MAX: Final = 2**64 - 1
 _PLAIN: Final = frozenset({int, str, type(None)})
 _MEMORY: Final = "256MB"
+MAX_CELLS: Final = 2_000_000
+"""Rows x columns at once: a row of `scan` has only its own keys, a line of a file has a place for every key."""
+_GATHERED_BYTES: Final = 4 << 20
+"""So much is read back before it is written: a statement takes long where there are many columns."""
 
 
 def json_lines(store: ReadPort, project: str, run: str, stream: str) -> Iterator[bytes]:
@@ -39,7 +44,8 @@ def csv_lines(store: ReadPort, project: str, run: str, stream: str) -> Iterator[
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
-    for chunk in store.scan(project, run, keys=None, start=None, end=None, stream=stream):
+    chunks = store.scan(project, run, keys=None, start=None, end=None, stream=stream)
+    for rows in itertools.chain.from_iterable(_pieces(chunk, len(names)) for chunk in chunks):
         # The writer itself says None as nothing and a float as its repr: only the rest needs a call.
         writer.writerows(
             [
@@ -47,7 +53,7 @@ def csv_lines(store: ReadPort, project: str, run: str, stream: str) -> Iterator[
                     v if type(v := row.get(name)) in _PLAIN or (type(v) is float and v - v == 0.0) else _csv_value(v)
                     for name in names
                 ]
-                for row in chunk
+                for row in rows
             ]
         )
         yield _utf8(buffer.getvalue())
@@ -129,11 +135,25 @@ def _spool_rows(chunks: Iterator[list[dict[str, Any]]], path: Path) -> dict[str,
     return {key: column_type(seen) for key, seen in kinds.items()}
 
 
-def _read_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
+def _read_rows(path: Path, columns: int) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a spool file, as many at once as so many columns allow."""
     decode = msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
+    rows: list[dict[str, Any]] = []
+    held = 0
     with path.open("rb") as file:
         while size := file.read(8):
-            yield decode(file.read(int.from_bytes(size, "little")))
+            length = int.from_bytes(size, "little")
+            rows += decode(file.read(length))
+            held += length
+            if held >= _GATHERED_BYTES:
+                yield from _pieces(rows, columns)
+                rows, held = [], 0
+    yield from _pieces(rows, columns)
+
+
+def _pieces(rows: list[dict[str, Any]], columns: int) -> Iterator[list[dict[str, Any]]]:
+    most = max(1, MAX_CELLS // columns)
+    return (rows[first : first + most] for first in range(0, len(rows), most))
 
 
 def _write_parquet(directory: Path, spool: Path, types: dict[str, str]) -> None:
@@ -142,7 +162,7 @@ def _write_parquet(directory: Path, spool: Path, types: dict[str, str]) -> None:
     with duckdb.connect(str(directory / "rows.duckdb"), config=config) as database:
         columns = ", ".join(f"c{i} {'VARCHAR' if t == 'JSON' else t}" for i, t in enumerate(types.values()))
         database.execute(f"CREATE TABLE history ({columns})")
-        for rows in _read_rows(spool):
+        for rows in _read_rows(spool, len(types)):
             chunk = {f"c{i}": _column(rows, name, kind) for i, (name, kind) in enumerate(types.items())}
             values = list(chunk)
             for i, kind in enumerate(types.values()):

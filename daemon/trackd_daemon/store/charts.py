@@ -43,9 +43,9 @@ def chart(catalog: Catalog, series: Series, query: ChartQuery) -> list[SampledSe
     with series.snapshot({no for r in requests for no in r.lanes.runs}) as snap:
         long = {i: rollup_reads.find(snap, r.key_no, r.lanes) for i, r in enumerate(requests) if _is_long(r, query)}
         short = {i: r for i, r in enumerate(requests) if i not in long}
-        if sum(r.count for r in short.values()) > HELD_POINTS and not any(r.x_key_no for r in requests):
+        if sum(r.count for r in short.values()) > HELD_POINTS:
             lines = None
-            ranges = [_bounds(r, query) for r in requests]
+            ranges = [found for r in requests if (found := _bounds(snap, r, query))]
         else:
             lines = {i: line for i, r in short.items() if len((line := _range(_load(snap, r, query), query)).x)}
             ranges = [(float(line.x[0]), float(line.x[-1])) for line in lines.values()]
@@ -60,7 +60,7 @@ def chart(catalog: Catalog, series: Series, query: ChartQuery) -> list[SampledSe
             if i in long:
                 buckets = rollup_reads.sample(snap, long[i], grid, *_step_range(query))
             elif lines is None:
-                # Too many to hold at once: the grid came from the runs' ranges, one series is read after another.
+                # Too many to hold at once: the ranges came first, now one series is read after another.
                 buckets = _by_chunks(snap, request, grid, query)
             else:
                 buckets = _reduced(lines[i], grid) if i in lines else None
@@ -81,7 +81,7 @@ def _is_long(request: _Request, query: ChartQuery) -> bool:
 
 def _by_chunks(snap: Snapshot, request: _Request, grid: sampling.Grid, query: ChartQuery) -> sampling.Buckets | None:
     is_system = query.stream == "system"
-    if query.x_axis == "_step" and not is_system:
+    if request.x_key_no is not None or (query.x_axis == "_step" and not is_system):
         return _reduced(_range(_load(snap, request, query), query), grid)
     found = rollup_reads.find(snap, request.key_no, request.lanes, has_heads=not is_system)
     origin_us = request.created_us if query.x_axis == "_relative" else 0
@@ -101,18 +101,22 @@ def _meets(found: rollup_reads.Series, query: ChartQuery) -> bool:
     return (query.start is None or found.high >= query.start) and (query.end is None or found.low <= query.end)
 
 
-def _bounds(request: _Request, query: ChartQuery) -> tuple[float, float]:
-    """Least and greatest x of any row of the run's stream."""
+def _bounds(snap: Snapshot, request: _Request, query: ChartQuery) -> tuple[float, float] | None:
+    """Least and greatest x of any row of the run's stream, over a metric of the series' own; None without points."""
+    if request.x_key_no is not None:  # only the points tell: they are read, let go, and read again for the grid
+        line = _range(_load(snap, request, query), query)
+        return (float(line.x[0]), float(line.x[-1])) if len(line.x) else None
     lanes = request.lanes
     is_system = query.stream == "system"
     shown = {no: span for no in lanes.lanes if (steps.lane_kind(no) == records.SYSTEM) == is_system
              and (span := lanes.shown(no))}  # fmt: skip
-    mine = list(shown)
+    if not shown:
+        return None
     if query.x_axis == "_step" and not is_system:
         return float(min(low for low, _ in shown.values())), float(max(high for _, high in shown.values()))
     origin = request.created_us if query.x_axis == "_relative" else 0
-    first = min(lanes.lanes[no].min_time for no in mine)
-    return (first - origin) * points.US, (max(lanes.lanes[no].max_time for no in mine) - origin) * points.US
+    first = min(lanes.lanes[no].min_time for no in shown)
+    return (first - origin) * points.US, (max(lanes.lanes[no].max_time for no in shown) - origin) * points.US
 
 
 def _requests(con: Connection, run: tuple[str, str], query: ChartQuery) -> list[_Request]:

@@ -1,5 +1,6 @@
 """The embedded hub store: SQLite catalog and DuckDB series under one directory."""
 
+import contextlib
 import logging
 import os
 import threading
@@ -11,7 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from trackd_proto import limits
 
-from trackd_daemon.errors import StoreFullError
+from trackd_daemon.errors import StoreError, StoreFullError
 from trackd_daemon.model import Batch, Outcome, RunChange
 from trackd_daemon.ports import ChartQuery, SampledSeries
 from trackd_daemon.store import charts, edits, listing, reads, scans, tables
@@ -77,10 +78,15 @@ class EmbeddedStore:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         mask = os.umask(0o077)  # DuckDB and SQLite make their side files with the process's mask
         try:
-            catalog = Catalog.open(directory)
-            directory.chmod(0o700)
-            series = Series(directory / "series", memory_limit_bytes)
-            return cls(directory, catalog, series, clock, Space(directory, min_free_bytes))
+            with contextlib.ExitStack() as opened:  # what was opened before an error would lock the files for ever
+                catalog = Catalog.open(directory)
+                opened.callback(catalog.close)
+                directory.chmod(0o700)
+                series = Series(directory / "series", memory_limit_bytes)
+                opened.callback(series.close)
+                store = cls(directory, catalog, series, clock, Space(directory, min_free_bytes))
+                opened.pop_all()
+            return store
         finally:
             os.umask(mask)
 
@@ -163,10 +169,13 @@ class EmbeddedStore:
         self, project: str, *, where: str = "", sort: str = "-created", limit: int = 100, cursor: str = ""
     ) -> Json:
         """See ports.ReadPort."""
+        is_told = True
         if self._beats:
             with self._lock:
-                self._write_beats()
+                is_told = self._write_beats()
         with self._catalog.read() as con:
+            if not is_told:
+                self._lend_beats(con)
             return listing.runs(con, project, where=where, sort=sort, limit=limit, cursor=cursor, now_us=self._clock())
 
     def run(self, project: str, run_id: str) -> Json | None:
@@ -244,12 +253,11 @@ class EmbeddedStore:
 
     def stats(self) -> Json:
         """Sizes and counts of the store."""
-        files = [p for p in self.directory.rglob("*") if p.is_file()]
         with self._catalog.read() as con:
             parts = con.execute(sa.select(sa.func.count(), sa.func.sum(tables.parts.c.rows))).one()
             runs = con.execute(sa.select(sa.func.count()).where(tables.runs.c.deleted == 0)).scalar_one()
         return {
-            "store_bytes": sum(p.stat().st_size for p in files if p.exists()),
+            "store_bytes": _bytes_below(self.directory),
             "runs": runs,
             "parts": parts[0],
             "part_points": parts[1] or 0,
@@ -319,15 +327,24 @@ class EmbeddedStore:
 
     # -- own
 
-    def _write_beats(self) -> None:
-        beats, self._beats = self._beats, {}
-        if not beats:
-            return
-        r = tables.runs
-        with self._catalog.write() as con:
-            for run_no, now_us in beats.items():
-                is_newer = r.c.heartbeat_us.between(now_us, now_us + reads.LOST_CONTACT_US)
-                con.execute(r.update().where(r.c.run_no == run_no, ~is_newer).values(heartbeat_us=now_us))
+    def _write_beats(self) -> bool:
+        """Whether the catalog has all heartbeats now; while it cannot write (full disk) they stay in memory. Call with
+        the lock held: none comes between writing and forgetting them."""
+        if self._beats:
+            try:
+                with self._catalog.write() as con:
+                    _set_beats(con, self._beats)
+            except StoreError as error:
+                log.debug("heartbeats are not written yet: %s", error)
+                return False
+            self._beats = {}
+        return True
+
+    def _lend_beats(self, con: sa.Connection) -> None:
+        """Show a reader the heartbeats that cannot be written: filters are SQL. The change stays in memory, and is
+        rolled back when the reader closes."""
+        with contextlib.suppress(sa.exc.OperationalError):
+            _set_beats(con, dict(self._beats))
 
     def _notify(self, touched: Mapping[int, Touch]) -> None:
         if not self._listeners:
@@ -347,6 +364,23 @@ class EmbeddedStore:
                 listener(changes)
             except Exception:  # a listener's mistake must not stop ingest
                 log.exception("a listener failed")
+
+
+def _bytes_below(directory: Path) -> int:
+    """Of all files; ingest and compaction may take files and directories away meanwhile."""
+    total = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(parent, name).stat().st_size
+    return total
+
+
+def _set_beats(con: sa.Connection, beats: Mapping[int, int]) -> None:
+    r = tables.runs
+    for run_no, now_us in beats.items():
+        is_newer = r.c.heartbeat_us.between(now_us, now_us + reads.LOST_CONTACT_US)
+        con.execute(r.update().where(r.c.run_no == run_no, ~is_newer).values(heartbeat_us=now_us))
 
 
 def _run_number(con: sa.Connection, project: str, run_id: str) -> int | None:

@@ -120,17 +120,23 @@ class Ingest:
         self._applied.update(applied)
 
     def _make_sure(self) -> None:
-        """After a failure of the series only its file can tell what it has: the failed commit may stand after all."""
+        """After a failure of the series only its file can tell what it has: the failed commit may stand after all.
+
+        That file may have been sealed since. Then its marks are in the manifest.
+        """
         if not self._is_unsure:
             return
         try:
-            marks = self._series.applied(self._series.active)
+            marks = self._marks()
         except StoreError as failure:
             if not self._series.repair(failure):
                 raise
-            marks = self._series.applied(self._series.active)
+            marks = self._marks()
         merge_applied(self._applied, marks)
         self._is_unsure = False
+
+    def _marks(self) -> dict[int, int]:
+        return load_applied(self._catalog, self._series, [self._series.active])
 
     def _apply(
         self,

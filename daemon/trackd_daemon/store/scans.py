@@ -1,6 +1,6 @@
 """scan(): exact merged rows in step order, in bounded memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,8 +15,11 @@ from trackd_daemon.store.series import Series, Snapshot
 Json = dict[str, Any]
 WINDOW_POINTS: Final = 50_000
 ROWS_PER_LIST: Final = 10_000
+_KINDS: Final = (decode.FLOATS, decode.INTS, decode.OTHERS)
 _CELLS: Final = 4096
 _STEPS_PER_QUERY: Final = 1000
+_BYTES_PER_POINT: Final = 200
+"""So many bytes of a text count as one point more: about what a number takes while it is read."""
 
 
 def scan(
@@ -55,20 +58,16 @@ def scan(
     low, high = low if start is None else max(low, start), high if end is None else min(high, end)
     scanner = _Scanner(names, lanes, set(mine), created, keys is not None)
     with series.snapshot(set(lanes.runs)) as snap:
-        pending: list[Json] = []
         if steps_wanted is not None:
             wanted = sorted({step for step in steps_wanted if low <= step < high})
-            batches = (wanted[i : i + _STEPS_PER_QUERY] for i in range(0, len(wanted), _STEPS_PER_QUERY))
-            conditions = (scanner.at(batch) for batch in batches)
+            conditions = (scanner.at(some) for some in scanner.groups(snap, wanted))
         else:
             conditions = (scanner.between(*window) for window in scanner.windows(snap, low, high))
         for where in conditions:
-            pending.extend(scanner.rows(snap, where))
-            while len(pending) >= ROWS_PER_LIST:
-                yield pending[:ROWS_PER_LIST]
-                del pending[:ROWS_PER_LIST]
-        if pending:
-            yield pending
+            # Rows of several windows are not gathered: a row may have ten thousand values.
+            rows = scanner.rows(snap, where)
+            for first in range(0, len(rows), ROWS_PER_LIST):
+                yield rows[first : first + ROWS_PER_LIST]
 
 
 def lane_stream(lane_no: int) -> str:
@@ -114,19 +113,43 @@ class _Scanner:
             where += f" AND key IN ({', '.join(map(str, self._names))})"
         return where
 
+    def groups(self, snap: Snapshot, shown: Sequence[int]) -> Iterator[list[int]]:
+        """The displayed steps (ascending) in groups with about WINDOW_POINTS points each."""
+        for first in range(0, len(shown), _STEPS_PER_QUERY):
+            some = shown[first : first + _STEPS_PER_QUERY]
+            # Numbers are counted only where they can be too many: it takes as long as reading few of them.
+            kinds = (decode.OTHERS,) if len(some) * len(self._names) <= WINDOW_POINTS else _KINDS
+            weights = self._weights(snap, 0, 1, self.at(some), kinds)
+            group: list[int] = []
+            held = 0
+            for step in some:
+                weight = weights.get(step, 0)
+                if group and held + weight > WINDOW_POINTS:
+                    yield group
+                    group, held = [], 0
+                group.append(step)
+                held += weight
+            yield group
+
+    def _weights(self, snap: Snapshot, low: int, cell: int, where: str, kinds: Sequence[str]) -> Mapping[int, int]:
+        """How many points, long texts counted as several, are in each cell of displayed steps from `low` on."""
+        offsets = " ".join(f"WHEN {lane} THEN {self._lanes.offsets[lane]}" for lane in sorted(self._mine))
+        bucket = f"(step + CASE lane {offsets} END - {low}) // {cell}"
+        found: dict[int, int] = {}
+        for kind in kinds:
+            is_sized = kind == decode.OTHERS
+            sql = snap.query(f"{bucket} AS b, {'octet_length(v)' if is_sized else 'step'} AS n", where, (kind,))
+            weight = f"count(*) + sum(n) // {_BYTES_PER_POINT}" if is_sized else "count(*)"
+            for b, n in snap.rows(f"SELECT b, {weight} FROM ({sql}) GROUP BY b"):
+                found[b] = found.get(b, 0) + n
+        return found
+
     def windows(self, snap: Snapshot, low: int, high: int) -> Iterator[tuple[int, int]]:
         """Ranges of steps with about WINDOW_POINTS points each, whatever their distribution."""
         if high <= low:
             return
         cell = max(1, -(-(high - low) // _CELLS))
-        offsets = " ".join(f"WHEN {lane} THEN {self._lanes.offsets[lane]}" for lane in sorted(self._mine))
-        bucket = f"(step + CASE lane {offsets} END - {low}) // {cell}"
-        kinds = tuple(decode.FLOATS + decode.INTS + decode.OTHERS)
-        counts: dict[int, int] = {}
-        for kind in kinds:
-            sql = snap.query(f"{bucket} AS b, step", self.between(low, high), (kind,))
-            for b, n in snap.rows(f"SELECT b, count(*) FROM ({sql}) GROUP BY b"):
-                counts[b] = counts.get(b, 0) + n
+        counts = self._weights(snap, low, cell, self.between(low, high), _KINDS)
         begin: int | None = None
         gathered = 0
         stop = low
@@ -147,7 +170,7 @@ class _Scanner:
     def rows(self, snap: Snapshot, where: str) -> list[Json]:
         """Merged rows of the points that meet the condition: per key the value that is last by order key."""
         found: list[tuple[np.ndarray[Any, Any], dict[str, Any]]] = []
-        for kind in (decode.FLOATS, decode.INTS, decode.OTHERS):
+        for kind in _KINDS:
             sql = snap.query("key, lane, seq, step, time, v", where, (kind,))
             columns = snap.fetch(sql)
             if not len(columns["step"]):

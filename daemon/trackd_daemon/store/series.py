@@ -123,8 +123,12 @@ class Series:
         self._sources: dict[tuple[bool, int], Source] = {}
         self._active = -1
         self._retired: list[Source] = []
+        self._is_detached = False
+        """The active hot file was closed to reopen it, which did not work yet."""
         self.hot_points = 0
         """Points in the active hot file."""
+        self.hot_text = 0
+        """Bytes of its values that are not numbers."""
 
     # -- files
 
@@ -139,14 +143,13 @@ class Series:
     def attach_hot(self, number: int, *, is_active: bool) -> None:
         """Open a hot file, creating it if needed."""
         path, name = self.hot_path(number), f"hot{number}"
-        with _translated():
-            self._attach(number)
-            for kind, sql_type in KINDS.items():
-                self._con.execute(
-                    f"CREATE TABLE IF NOT EXISTS {name}.{kind} (run INTEGER, key INTEGER, lane INTEGER, seq BIGINT,"
-                    f" step BIGINT, time BIGINT, v {sql_type})"
-                )
-            self._con.execute(f"CREATE TABLE IF NOT EXISTS {name}.applied (writer INTEGER, next_seq BIGINT)")
+        self._attach(number)
+        for kind, sql_type in KINDS.items():
+            self._ask(
+                f"CREATE TABLE IF NOT EXISTS {name}.{kind} (run INTEGER, key INTEGER, lane INTEGER, seq BIGINT,"
+                f" step BIGINT, time BIGINT, v {sql_type})"
+            )
+        self._ask(f"CREATE TABLE IF NOT EXISTS {name}.applied (writer INTEGER, next_seq BIGINT)")
         path.chmod(0o600)
         source = Source(number, False, tables={kind: f"{name}.{kind}" for kind in KINDS})
         with self._lock:
@@ -154,36 +157,72 @@ class Series:
         if is_active:
             self.activate(number)
 
+    def make_hot(self, number: int) -> None:
+        """Open a new hot file. What a failed attempt left of it holds nothing: the manifest never listed it."""
+        if (False, number) in self._sources and self._is_usable(number):
+            return
+        self._detach(number)
+        self._unlink_hot(number)
+        self.attach_hot(number, is_active=False)
+
     def _attach(self, number: int) -> None:
         path = _quoted(self.hot_path(number))
-        self._con.execute(f"ATTACH '{path}' AS hot{number} (STORAGE_VERSION 'v1.2.0')")
+        self._ask(f"ATTACH '{path}' AS hot{number} (STORAGE_VERSION 'v1.2.0')")
+
+    def _detach(self, number: int) -> None:
+        """Close a hot file. DuckDB also complains after it did, about a checkpoint that found no space."""
+        try:
+            self._ask(f"DETACH DATABASE IF EXISTS hot{number}")
+        except StoreError as error:
+            log.warning("while closing the hot file hot%d: %s", number, error)
+
+    def _unlink_hot(self, number: int) -> None:
+        path = self.hot_path(number)
+        path.unlink(missing_ok=True)
+        path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+
+    def _is_usable(self, number: int) -> bool:
+        try:
+            self._one(f"SELECT count(*) FROM hot{number}.applied")
+        except StoreError:
+            return False
+        return True
 
     def activate(self, number: int) -> None:
         """Append to this hot file from now on."""
         self._active = number
-        self.hot_points = self.count_hot(number)
+        self._count()
+
+    def _count(self) -> None:
+        self.hot_points = self.count_hot(self._active)
+        try:
+            self.hot_text = int(self._one(f"SELECT ifnull(sum(octet_length(v)), 0) FROM hot{self._active}.o"))
+        except StoreError:  # so much that even counting it takes more memory than there is
+            self.hot_text = self.hot_path(self._active).stat().st_size
 
     def repair(self, failure: StoreError) -> bool:
         """Reopen the active hot file if DuckDB gave it up (a checkpoint found no space); whether it is usable again.
 
         What its write-ahead log holds is replayed: a commit that reported the failure may stand after all.
         """
-        if "invalidated" not in str(failure):
+        text = str(failure)
+        # "does not exist": between the two halves of another thread's repair.
+        if "invalidated" not in text and "does not exist" not in text and not self._is_detached:
             return False
         with self._repair_lock:
-            name = f"hot{self._active}"
-            try:
-                self._con.execute(f"SELECT count(*) FROM {name}.applied").fetchall()
+            if self._is_usable(self._active):
+                self._is_detached = False
                 return True  # another thread was here first
-            except duckdb.Error:
-                pass
+            # Set before anything is closed: of what is not open, no error says that it was given up.
+            self._is_detached = True
             try:
-                self._con.execute(f"DETACH DATABASE IF EXISTS {name}")
+                self._detach(self._active)
                 self._attach(self._active)
-                self.hot_points = self.count_hot(self._active)
-            except (duckdb.Error, StoreError):
-                log.warning("the hot file %s cannot be reopened yet", name)
+                self._count()
+            except (StoreError, OSError) as error:
+                log.warning("the hot file hot%d cannot be reopened yet: %s", self._active, error)
                 return False
+            self._is_detached = False
         return True
 
     def count_hot(self, number: int) -> int:
@@ -193,19 +232,23 @@ class Series:
 
     def add_part(self, number: int, runs: frozenset[int]) -> None:
         """A part that the manifest lists."""
+        source = self._part(number, runs)
+        with self._lock:
+            self._sources[True, number] = source
+
+    def _part(self, number: int, runs: frozenset[int]) -> Source:
         tables = {}
         for kind in PART_FILES:
             path = self.part_path(number, kind)
             if path.exists():
                 tables[kind] = f"read_parquet('{_quoted(path)}')"
-        with self._lock:
-            self._sources[True, number] = Source(number, True, runs, tables)
+        return Source(number, True, runs, tables)
 
-    def replace(self, old: Sequence[tuple[bool, int]], part: tuple[int, frozenset[int]] | None) -> None:
-        """Show a new part instead of old sources, which are unlinked once no read is on them."""
-        if part is not None:
-            self.add_part(*part)
-        with self._lock:
+    def replace(self, old: Sequence[tuple[bool, int]], parts: Mapping[int, frozenset[int]]) -> None:
+        """Show new parts (and the runs in them) instead of old sources, unlinked once no read is on them."""
+        new = [self._part(number, runs) for number, runs in parts.items()]
+        with self._lock:  # all at once: a reader that saw both would count every point twice
+            self._sources.update({(True, source.number): source for source in new})
             for name in old:
                 source = self._sources.pop(name, None)
                 if source is not None:
@@ -214,20 +257,23 @@ class Series:
         self.unlink_retired()
 
     def unlink_retired(self) -> None:
-        """Unlink what is retired and not being read."""
+        """Unlink what is retired and not being read. What cannot be unlinked, the next start unlinks."""
         with self._lock:
             free = [s for s in self._retired if not s.readers]
             self._retired = [s for s in self._retired if s.readers]
         for source in free:
-            if source.is_part:
-                for kind in PART_FILES:
-                    self.part_path(source.number, kind).unlink(missing_ok=True)
-            else:
-                with _translated():
-                    self._con.execute(f"DETACH hot{source.number}")
-                path = self.hot_path(source.number)
-                path.unlink(missing_ok=True)
-                path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+            try:
+                self._unlink(source)
+            except OSError as error:
+                log.warning("what is not needed any more cannot be unlinked: %s", error)
+
+    def _unlink(self, source: Source) -> None:
+        if not source.is_part:
+            self._detach(source.number)
+            self._unlink_hot(source.number)
+            return
+        for kind in PART_FILES:
+            self.part_path(source.number, kind).unlink(missing_ok=True)
 
     def sweep(self, hots: set[int], parts: set[int]) -> None:
         """Unlink files that the manifest does not know."""
@@ -260,11 +306,7 @@ class Series:
 
     def applied(self, number: int) -> dict[int, int]:
         """Next seq per writer number, as far as one hot file knows."""
-        with _translated():
-            rows = self._con.execute(
-                f"SELECT writer, max(next_seq) FROM hot{number}.applied GROUP BY writer"
-            ).fetchall()
-        return dict(rows)
+        return dict(self._ask(f"SELECT writer, max(next_seq) FROM hot{number}.applied GROUP BY writer"))
 
     # -- writing
 
@@ -297,6 +339,8 @@ class Series:
         finally:
             cursor.close()
         self.hot_points += sum(len(c["seq"]) for c in points.values())
+        if decode.OTHERS in points:
+            self.hot_text += sum(map(len, points[decode.OTHERS]["v"].tolist()))
 
     def run_on_cursor(self, work: Callable[[duckdb.DuckDBPyConnection], Any]) -> Any:
         """For maintenance: `work` with a cursor of its own."""
@@ -308,10 +352,13 @@ class Series:
         finally:
             cursor.close()
 
+    def _ask(self, sql: str) -> list[Any]:
+        # With a cursor of its own: a connection takes one thread at a time, and refuses or mixes up any other.
+        rows: list[Any] = self.run_on_cursor(lambda cursor: cursor.execute(sql).fetchall())
+        return rows
+
     def _one(self, sql: str) -> Any:
-        with _translated():
-            row = self._con.execute(sql).fetchone()
-        return row[0] if row else None
+        return self._ask(sql)[0][0]
 
     def close(self) -> None:
         """Close every file. Nothing needs to be written: what was appended is committed."""
@@ -325,14 +372,6 @@ def translate(error: duckdb.Error) -> StoreError:
     if is_full:
         return StoreFullError(f"no space left for the series store: {text}")
     return StoreError(f"the series store failed: {text}")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except duckdb.Error as error:
-        raise translate(error) from error
 
 
 def _unmasked(column: Any) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 import math
 import sqlite3
 import stat
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -383,6 +384,44 @@ def test_a_chart_of_more_than_is_held_at_once_is_the_same(
             assert repr(store.chart(query)) == repr(at_once)
 
 
+def test_a_chart_over_a_metric_holds_one_line_after_another(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("r", "s", "without")):
+        made = script(number, name)
+        for n in range(500):
+            made.row(n, {"loss": 99.0 if n == 77 else n / 8} | ({"seen": n * 3} if number < 2 else {}), BORN_US + n)
+        store.ingest([made.whole()])
+    held: list[weakref.ref[Any]] = []
+    real = charts._load
+
+    def load(*who: Any) -> Any:
+        assert not any(line() is not None for line in held), "another line is held"
+        line = real(*who)
+        held.append(weakref.ref(line.x))
+        return line
+
+    for start, end in ((None, None), (100.0, 700.0), (1e6, None)):
+        query = ChartQuery([("p", name) for name in ("r", "s", "without")], ["loss"], 50, "seen", start=start, end=end)
+        at_once = store.chart(query)
+        assert len(at_once) == (0 if start == 1e6 else 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(charts, "HELD_POINTS", 10)
+            patch.setattr(charts, "_load", load)
+            assert repr(store.chart(query)) == repr(at_once)
+    assert held
+
+
+def test_a_chart_of_a_run_that_is_superseded_as_a_whole_is_empty(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simple(store, 1, "r", count=50)
+    store.ingest([script(2, "r", "again", branch={"run_id": "r", "step": -1}).batch(1, 1)])
+    monkeypatch.setattr(charts, "HELD_POINTS", 10)
+    for axis in ("_step", "_relative"):
+        assert store.chart(ChartQuery([("p", "r")], ["loss"], 50, axis)) == []
+
+
 def test_reopened_it_is_the_same_and_private(tmp_path: Path) -> None:
     store = EmbeddedStore.open(tmp_path / "s")
     simple(store, 1, "r")
@@ -486,3 +525,30 @@ def states(store: EmbeddedStore) -> set[str]:
     by_project = "running" if project["live"] else "lost contact"
     (found,) = [name for name in ("running", "lost contact") if store.runs("p", where=f"state = '{name}'")["total"]]
     return {run(store)["state"], store.attempts("p", "r")[-1]["state"], by_project, found}
+
+
+def test_while_the_catalog_cannot_write_runs_are_listed_and_those_that_live_stay_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [BORN_US]
+    store = EmbeddedStore.open(tmp_path / "s", clock=lambda: now[0])
+    made = simple(store, 1, "r")
+
+    def full() -> Any:
+        raise StoreFullError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._catalog, "write", full)
+        for _ in range(3):
+            now[0] += 50_000_000
+            store.touch([made.writer_id], now[0])
+            assert states(store) == {"running"}
+            (listed,) = store.runs("p")["runs"]
+            assert listed["state"] == "running" and store.runs("p", where="state = 'lost contact'")["total"] == 0
+        now[0] += 61_000_000
+        assert states(store) == {"lost contact"}, "what is kept becomes old as well"
+        store.touch([made.writer_id], now[0])
+    store.close()
+    store = EmbeddedStore.open(tmp_path / "s", clock=lambda: now[0])
+    assert states(store) == {"running"}, "written as soon as it could be"
+    store.close()

@@ -22,6 +22,7 @@ def test_a_courier_that_cannot_be_started_is_tried_again_and_no_error_of_the_tra
 
     monkeypatch.setattr(session, "launch", launch)
     monkeypatch.setattr(messages, "_warned", set())
+    messages.configure(silent=False, quiet=False)
     ours = Session(Instance(tmp_path, "h" * 12), 1 << 20)
     ours.launch_courier()
     assert "cannot start the process that sends what is logged" in capsys.readouterr().err

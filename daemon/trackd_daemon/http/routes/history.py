@@ -1,6 +1,6 @@
 """The points of runs: sampled, exact, exported, charted."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
@@ -15,6 +15,14 @@ from trackd_daemon.ports import ChartQuery, HubStore
 
 MAX_POINTS: Final = 4_000_000
 """runs x keys x buckets of one chart query: its answer has nine doubles for each (bounded memory)."""
+
+MAX_VALUES: Final = 1_000_000
+"""rows x keys of one sampled history (bounded memory): of more keys there are fewer rows."""
+
+_OVER: Final = 3
+"""Rows with extremes may be more than was asked for: so many times MAX_VALUES are held at most."""
+_CHARS_PER_VALUE: Final = 100
+"""So many characters of a text count as one value more."""
 
 _FINER: Final = 4
 """Charts asked for at most, to find the grid of a sampled history."""
@@ -47,7 +55,8 @@ def routes(hub: Hub) -> APIRouter:
         stream: Stream = "default",
         attempt: Attempt = None,
     ) -> Response:
-        """About `samples` whole rows, the minimum and maximum of each key in each bucket among them."""
+        """About `samples` whole rows, the minimum and maximum of each key in each bucket among them. Of more than a
+        million values in all (many keys, long texts) there are fewer rows."""
         found = await hub.need_run(project, run)
         rows = await hub.call(
             _history, hub.store, found, keys=keys, samples=samples, x_axis=x_axis, stream=stream, attempt=attempt
@@ -129,22 +138,56 @@ def _history(
     attempt: int | None,
 ) -> list[dict[str, Any]]:
     project, run_id = run["project"], run["run_id"]
-    infos = store.keys(project, run_id, stream)
-    numbers = [k["key"] for k in infos if k["type"] == "number" and (keys is None or k["key"] in keys)]
+    infos = [k for k in store.keys(project, run_id, stream) if keys is None or k["key"] in keys]
+    numbers = [k["key"] for k in infos if k["type"] == "number"]
+    samples = min(samples, max(1, MAX_VALUES // max(len(infos), 1)))
     if stream == "system":
         return _system_history(store, run, numbers, samples, attempt)
     if keys is not None and x_axis not in {"_step", "_timestamp", "_runtime", *keys}:
         keys = [*keys, x_axis]
-    steps, stride = None, 1
-    if run["rows"] > samples:
+    steps, stride, longest = None, 1, max((k["count"] for k in infos), default=0)
+    if _most_rows(run, longest) > samples:
         if numbers:
             steps = _sampled_steps(store, ChartQuery([(project, run_id)], numbers, attempt=attempt), samples)
         else:  # no minimum, no maximum: rows at even distances
-            asked = [k["count"] for k in infos if keys is None or k["key"] in keys]
-            stride = -(-max(asked, default=1) // samples)
+            stride = -(-longest // samples)
     scan = store.scan(project, run_id, keys=keys, start=None, end=None, stream=stream, steps=steps, attempt=attempt)
-    rows = sampling.every((row for chunk in scan for row in chunk), max(stride, 1))
+    most = max(2 * samples, len(steps or ()))
+    rows = _thinned((row for chunk in scan for row in chunk), max(stride, 1), most)
     return sampling.in_order_of(rows, x_axis)
+
+
+def _most_rows(run: dict[str, Any], longest: int) -> int:
+    """How many rows the run's curve has at most, about. `longest`: points of the longest series."""
+    # A fork's own rows alone are counted in the run. With its keys all of its parent's points are, also those behind
+    # the fork: but a curve has one row at a step.
+    rows: int = run["rows"]
+    return max(rows, min(longest, (run["last_step"] or 0) + 1))
+
+
+def _thinned(rows: Iterable[sampling.Row], stride: int, most: int) -> list[sampling.Row]:
+    """Every `stride`-th row, and the last one; every second of those, and so on, if they are too many or too large:
+    keys that are in different rows, and how long texts are, is seen only here."""
+    kept: list[sampling.Row] = []
+    last, weight = None, 0
+    for i, row in enumerate(rows):
+        last = row
+        if i % stride:
+            continue
+        kept.append(row)
+        weight += _weight(row)
+        while len(kept) > 1 and (len(kept) > most or weight > _OVER * MAX_VALUES):
+            kept, stride = kept[::2], 2 * stride
+            weight = sum(map(_weight, kept))
+    if last is not None and kept[-1] is not last:
+        kept.append(last)
+    return kept
+
+
+def _weight(row: sampling.Row) -> int:
+    texts = sum(len(value) for value in row.values() if type(value) is str)
+    items = sum(len(value) for value in row.values() if type(value) in (list, dict))
+    return len(row) + items + texts // _CHARS_PER_VALUE
 
 
 def _sampled_steps(store: HubStore, query: ChartQuery, samples: int) -> list[int]:
