@@ -14,7 +14,6 @@ from trackd_proto.v1 import ingest_pb2
 from trackd_daemon.wal import files
 from trackd_daemon.wal.state import Position
 
-
 _SCAN_BYTES: Final = 32 * MIB
 """Of other routes' records that one read() passes over: who waits for it may have to stop."""
 _TRIES: Final = 3
