@@ -123,7 +123,8 @@ class ReadPort(Protocol):
         steps: Sequence[int] | None = None,
         attempt: int | None = None,
     ) -> Iterator[list[Json]]:
-        """Exact merged rows in step order, in lists of about 10,000; memory does not grow with the run.
+        """Exact merged rows in step order, in lists of at most 10,000 rows and about 50,000 values: memory does
+        not grow with the run, nor with the number of its keys.
 
         `attempt`: only the rows of this one (1 is the first), those included that a later one supersedes.
         `start` is inclusive, `end` exclusive. `steps`: only the rows at these steps (a few thousand at most).

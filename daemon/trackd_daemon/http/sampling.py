@@ -16,6 +16,8 @@ Row = dict[str, Any]
 
 MAX_STEPS: Final = 20_000
 """Most rows in one answer."""
+_CHARS_PER_VALUE: Final = 100
+"""Of texts: so many weigh as much as a number."""
 
 
 def bucket_count(samples: int, keys: int) -> int:
@@ -66,13 +68,26 @@ def in_order_of(rows: list[Row], x_axis: str) -> list[Row]:
     return sorted((row for row in rows if isinstance(row.get(x_axis), (int, float))), key=lambda row: row[x_axis])
 
 
-def every(rows: Iterable[Row], stride: int) -> list[Row]:
-    """Every `stride`-th row, and the last one."""
-    kept, last = [], None
+def every(rows: Iterable[Row], stride: int, most: int, most_values: int) -> list[Row]:
+    """Every `stride`-th row, and the last one; every second of those, and so on, if they are more than `most` rows or
+    weigh more than `most_values`: keys that are in different rows, and how long texts are, is seen only here."""
+    kept: list[Row] = []
+    last, weight = None, 0
     for i, row in enumerate(rows):
-        if i % stride == 0:
-            kept.append(row)
         last = row
+        if i % stride:
+            continue
+        kept.append(row)
+        weight += _weight(row)
+        while len(kept) > 1 and (len(kept) > most or weight > most_values):
+            kept, stride = kept[::2], 2 * stride
+            weight = sum(map(_weight, kept))
     if last is not None and kept[-1] is not last:
         kept.append(last)
     return kept
+
+
+def _weight(row: Row) -> int:
+    texts = sum(len(value) for value in row.values() if type(value) is str)
+    items = sum(len(value) for value in row.values() if type(value) in (list, dict))
+    return len(row) + items + texts // _CHARS_PER_VALUE

@@ -152,7 +152,7 @@ class Run:
         """About `samples` rows that stand for the whole history: each bucket's minimum and maximum are among them.
 
         Args:
-            samples: how many rows, about; a shorter history comes whole.
+            samples: how many rows, about; a shorter history comes whole, of more than a million values fewer rows come.
             keys: only these keys (rows that have any of them); None for all.
             x_axis: order by it, dropping rows without it.
             pandas: a DataFrame, if pandas is installed; else a list of dicts.

@@ -31,8 +31,11 @@ def test_thinning_keeps_the_ends(values: list[int], most: int) -> None:
 @given(st.integers(0, 200), st.integers(1, 50))
 def test_every_keeps_the_last(count: int, stride: int) -> None:
     rows = [{"i": i} for i in range(count)]
-    kept = sampling.every(rows, stride)
-    assert len(kept) <= count // stride + 2 and kept[-1:] == rows[-1:]
+    kept = sampling.every(rows, stride, 1000, 1000)
+    assert kept[:-1] == rows[::stride][: len(kept) - 1] and kept[-1:] == rows[-1:]
+    few = sampling.every(rows, stride, 10, 1000)
+    light = sampling.every(rows, stride, 1000, 10)
+    assert max(len(few), len(light)) <= 11 and few[-1:] == light[-1:] == rows[-1:] and few[:1] == rows[:1]
 
 
 def test_ordering_by_an_axis_drops_rows_without_it() -> None:

@@ -1,6 +1,6 @@
 """The points of runs: sampled, exact, exported, charted."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
@@ -21,8 +21,6 @@ MAX_VALUES: Final = 1_000_000
 
 _OVER: Final = 3
 """Rows with extremes may be more than was asked for: so many times MAX_VALUES are held at most."""
-_CHARS_PER_VALUE: Final = 100
-"""So many characters of a text count as one value more."""
 
 _FINER: Final = 4
 """Charts asked for at most, to find the grid of a sampled history."""
@@ -153,7 +151,7 @@ def _history(
             stride = -(-longest // samples)
     scan = store.scan(project, run_id, keys=keys, start=None, end=None, stream=stream, steps=steps, attempt=attempt)
     most = max(2 * samples, len(steps or ()))
-    rows = _thinned((row for chunk in scan for row in chunk), max(stride, 1), most)
+    rows = sampling.every((row for chunk in scan for row in chunk), max(stride, 1), most, _OVER * MAX_VALUES)
     return sampling.in_order_of(rows, x_axis)
 
 
@@ -163,31 +161,6 @@ def _most_rows(run: dict[str, Any], longest: int) -> int:
     # the fork: but a curve has one row at a step.
     rows: int = run["rows"]
     return max(rows, min(longest, (run["last_step"] or 0) + 1))
-
-
-def _thinned(rows: Iterable[sampling.Row], stride: int, most: int) -> list[sampling.Row]:
-    """Every `stride`-th row, and the last one; every second of those, and so on, if they are too many or too large:
-    keys that are in different rows, and how long texts are, is seen only here."""
-    kept: list[sampling.Row] = []
-    last, weight = None, 0
-    for i, row in enumerate(rows):
-        last = row
-        if i % stride:
-            continue
-        kept.append(row)
-        weight += _weight(row)
-        while len(kept) > 1 and (len(kept) > most or weight > _OVER * MAX_VALUES):
-            kept, stride = kept[::2], 2 * stride
-            weight = sum(map(_weight, kept))
-    if last is not None and kept[-1] is not last:
-        kept.append(last)
-    return kept
-
-
-def _weight(row: sampling.Row) -> int:
-    texts = sum(len(value) for value in row.values() if type(value) is str)
-    items = sum(len(value) for value in row.values() if type(value) in (list, dict))
-    return len(row) + items + texts // _CHARS_PER_VALUE
 
 
 def _sampled_steps(store: HubStore, query: ChartQuery, samples: int) -> list[int]:
