@@ -89,6 +89,7 @@ class _Readiness:
 
 async def _run(options: roles.Options, readiness: _Readiness) -> int:
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(process.workers())
     stopping: asyncio.Future[float] = loop.create_future()
 
     def stop(grace_s: float = _GRACE_S) -> None:

@@ -96,7 +96,11 @@ def _open_store(around: Surroundings) -> "HubStore":
     try:
         places.private_directory(directory)
         process.keep_freed_memory()
-        return EmbeddedStore.open(directory, min_free_bytes=around.settings.min_free_bytes)
+        return EmbeddedStore.open(
+            directory,
+            min_free_bytes=around.settings.min_free_bytes,
+            on_compacted=process.give_back_freed_memory,
+        )
     except StoreError as error:
         raise NoHubError(f"cannot open the store in {directory}: {error}") from error
 

@@ -1,11 +1,14 @@
 """What a daemon does to its own process, before anything else."""
 
+import concurrent.futures
 import contextlib
 import ctypes
 import os
 import resource
 import sys
+import threading
 from pathlib import Path
+from typing import Final
 
 from trackd_proto.limits import MIB
 from trackd_proto.local import guest
@@ -15,6 +18,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEEP_BYTES = 32 * MIB
 _MAP_BYTES = 16 * MIB
 _ARENAS = 2
+WORKERS: Final = 6
+"""Of a daemon, for what would block its loop."""
+_START_S = 10.0
 
 
 def settle() -> None:
@@ -37,6 +43,24 @@ def keep_freed_memory() -> None:
     with fresh pages from the kernel each time the chart takes twice as long."""
     _set_malloc(_M_MMAP_THRESHOLD, _MAP_BYTES)
     _set_malloc(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+
+
+def give_back_freed_memory() -> None:
+    """Return what was freed to the kernel, also between what is in use: for the moment after large work."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def workers() -> concurrent.futures.ThreadPoolExecutor:
+    """Threads for what would block the loop, all of them there from the start.
+
+    A pool that grows when work happens to coincide makes another thread after hours, and looks like a leak.
+    """
+    pool = concurrent.futures.ThreadPoolExecutor(WORKERS, thread_name_prefix="trackd-work")
+    everybody = threading.Barrier(WORKERS)
+    for _ in range(WORKERS):
+        pool.submit(everybody.wait, _START_S)  # each occupies a thread until all have one
+    return pool
 
 
 def _set_malloc(option: int, value: int) -> None:

@@ -63,9 +63,11 @@ class Compactor:
         series: Series,
         lock: threading.RLock,
         release: Callable[[], bool] = lambda: False,
+        on_done: Callable[[], None] = lambda: None,
     ) -> None:
-        """`release`: gives space that was held back for this; False if there is none."""
+        """`release`: gives space that was held back for this; False if there is none. `on_done`: after each run."""
         self._release = release
+        self._on_done = on_done
         self._catalog = catalog
         self._series = series
         self._lock = lock
@@ -132,6 +134,7 @@ class Compactor:
                 self.run(seal=is_large)
             except (StoreError, OSError) as error:
                 log.warning("compaction failed and will be tried again: %s", error)
+            self._on_done()
 
     def _is_wanted(self) -> bool:
         with self._lock:

@@ -39,7 +39,13 @@ class EmbeddedStore:
     """Implements ports.HubStore. Open with `open`; reads from any thread, ingest from one at a time."""
 
     def __init__(
-        self, directory: Path, catalog: Catalog, series: Series, clock: Callable[[], int], space: Space | None = None
+        self,
+        directory: Path,
+        catalog: Catalog,
+        series: Series,
+        clock: Callable[[], int],
+        space: Space | None = None,
+        on_compacted: Callable[[], None] = lambda: None,
     ) -> None:
         self.directory = directory
         self._space = space or Space(directory, None)
@@ -54,7 +60,7 @@ class EmbeddedStore:
         self._is_closed = False
         hots = _open_files(catalog, series)
         self._ingest = Ingest(catalog, series, load_applied(catalog, series, hots))
-        self.compactor = Compactor(catalog, series, self._lock, self._space.release)
+        self.compactor = Compactor(catalog, series, self._lock, self._space.release, on_compacted)
         with catalog.read() as con:
             self._store_id = str(
                 con.execute(sa.select(tables.info.c.value).where(tables.info.c.name == "store_id")).scalar_one()
@@ -68,10 +74,12 @@ class EmbeddedStore:
         memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
         clock: Callable[[], int] = wall_clock_us,
         min_free_bytes: int | None = None,
+        on_compacted: Callable[[], None] = lambda: None,
     ) -> "EmbeddedStore":
         """Open or create the store in `directory` (0700). `clock` gives microseconds since the epoch.
 
         `min_free_bytes`: what ingest leaves free on the disk; 0: the smaller of 1 GiB and 5 % of it; None: nothing.
+        `on_compacted` is called after each compaction in the background, which frees much memory.
 
         Raises StoreError for a store that a newer version wrote (touching nothing) or that cannot be read.
         """
@@ -84,7 +92,7 @@ class EmbeddedStore:
                 directory.chmod(0o700)
                 series = Series(directory / "series", memory_limit_bytes)
                 opened.callback(series.close)
-                store = cls(directory, catalog, series, clock, Space(directory, min_free_bytes))
+                store = cls(directory, catalog, series, clock, Space(directory, min_free_bytes), on_compacted)
                 opened.pop_all()
             return store
         finally:

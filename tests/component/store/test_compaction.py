@@ -7,7 +7,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +318,12 @@ def test_a_store_that_is_closed_while_asked_again_ends_at_once(
 
 if __name__ == "__main__":
     long_texts(Path(sys.argv[1]))
+
+
+def test_what_is_to_happen_after_a_compaction_in_the_background_does(tmp_path: Path) -> None:
+    done = threading.Event()
+    with closing(EmbeddedStore.open(tmp_path / "store", on_compacted=done.set)) as store:
+        log_one(store, 1, "r")
+        assert not done.is_set()
+        store.compactor.wake()
+        assert done.wait(30)
