@@ -566,7 +566,9 @@ class Lane:
     # -- other writers -------------------------------------------------------------------------------------------------
 
     def _from_inside(self, write: Callable[..., None], *arguments: Any) -> None:
-        """A call from inside a call goes to a second lane; automatic rows in it stand at this lane's current step.
+        """A call from inside a call goes to a second lane; automatic rows in it stand behind this lane's current step.
+
+        Behind it, and not at it: the call that is under way takes that one, perhaps for a row of the same keys.
 
         Making that lane takes a millisecond, in which yet another handler may call: its record waits for it.
         """
@@ -591,7 +593,7 @@ class Lane:
     def _write_waiting(self, lane: "Lane") -> None:
         while self._waiting:
             write, arguments = self._waiting.popleft()
-            lane._catch_up(self._state[4], self._state[6])
+            lane._catch_up(self._state[4] + 1, self._state[6])
             write(lane, *arguments)
 
     def _catch_up(self, x: int, kind: int) -> None:

@@ -394,6 +394,31 @@ def test_rows_from_inside_a_call_take_steps_that_no_later_row_gets(lane: Lane, t
     assert sorted(steps, key=lambda x: steps[x]) == sorted(steps)
 
 
+def test_a_row_from_inside_the_call_for_another_row_of_its_keys_has_a_step_of_its_own(
+    lane: Lane, tmp_path: Path
+) -> None:
+    """A finalizer that logs, run by the collector inside the `log()` of another finalizer, or of its own kind of row."""
+
+    class Loud:
+        def __init__(self, value: int, *inner: "Loud") -> None:
+            self.value, self.inner = value, inner
+
+        def __float__(self) -> float:  # asked for under the lock, for rows whose keys are known
+            for each in self.inner:
+                lane.row({"x": each})
+            return float(self.value)
+
+        item = __float__
+
+    lane.row({"x": 0})
+    lane.row({"x": Loud(1, Loud(2), Loud(3, Loud(4)))})
+    lane.row({"x": 5})
+    rows = [row for writer in writers(tmp_path) for row in read_rows(tmp_path, writer)]
+    steps = {row["x"]: step for step, row in rows}
+    assert sorted(steps) == [0, 1, 2, 3, 4, 5] and len(set(steps.values())) == 6, rows
+    assert len(writers(tmp_path)) > 1, "some were inside"
+
+
 def interrupt_loop(lane: Lane, interrupts: int) -> tuple[list[int], int]:
     """Log in a loop that is hit by asynchronous exceptions; the numbers whose log() returned, and how many hit."""
     returned: list[int] = []
