@@ -397,10 +397,10 @@ def test_rows_from_inside_a_call_take_steps_that_no_later_row_gets(lane: Lane, t
 def test_a_row_from_inside_the_call_for_another_row_of_its_keys_has_a_step_of_its_own(
     lane: Lane, tmp_path: Path
 ) -> None:
-    """A finalizer that logs, run by the collector inside the `log()` of another finalizer, or of its own kind of row."""
+    """As when the collector runs a finalizer that logs inside the `log()` of another finalizer."""
 
     class Loud:
-        def __init__(self, value: int, *inner: "Loud") -> None:
+        def __init__(self, value: int, *inner: Loud) -> None:
             self.value, self.inner = value, inner
 
         def __float__(self) -> float:  # asked for under the lock, for rows whose keys are known
