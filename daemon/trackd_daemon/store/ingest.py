@@ -1,9 +1,11 @@
 """The hub's ingest: a group commit over two stores that each remember what they have.
 
 The catalog commits first, then the series. Whatever lies between (a crash, a full disk, an error), each store knows by
-its own `next_seq` what it has, so that the next attempt gives each exactly what it lacks.
+its own `next_seq` what it has, so that the next attempt gives each exactly what it lacks. A read that begins between
+the two commits waits for the second: what the catalog says of a run, its points show.
 """
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -100,14 +102,17 @@ class Ingest:
         builder = PointsBuilder()
         applied: dict[int, int] = {}
         if any(p.takes for p in plans):
-            with self._catalog.write() as con:
-                transaction = CatalogTransaction(con, self._cache, now_us)
-                for plan in plans:
-                    self._apply(transaction, plan, builder, applied, is_raw=is_raw)
-                touched = transaction.finish()
-            self.touched |= touched
-            if applied:
-                self._append(builder, applied)
+            with contextlib.ExitStack() as until_both_have_it:
+                with self._catalog.write() as con:
+                    transaction = CatalogTransaction(con, self._cache, now_us)
+                    for plan in plans:
+                        self._apply(transaction, plan, builder, applied, is_raw=is_raw)
+                    touched = transaction.finish()
+                    if applied:
+                        until_both_have_it.enter_context(self._series.behind())
+                self.touched |= touched
+                if applied:
+                    self._append(builder, applied)
         return [Outcome(p.writer_id, p.next_seq, p.is_gap) for p in plans]
 
     def _append(self, builder: PointsBuilder, applied: dict[int, int]) -> None:

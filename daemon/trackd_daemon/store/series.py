@@ -32,6 +32,8 @@ COLUMNS: Final = ("run", "key", "lane", "seq", "step", "time", "v")
 KINDS: Final = {decode.FLOATS: "DOUBLE", decode.INTS: "BIGINT", decode.OTHERS: "BLOB"}
 ROLLUPS: Final = "r"
 PART_FILES: Final = (*KINDS, ROLLUPS)
+_APPEND_S: Final = 10.0
+"""So long a read waits for points that the catalog has already: many times what a commit takes on a slow disk."""
 Columns = dict[str, NDArray[Any]]
 _T = TypeVar("_T")
 
@@ -123,6 +125,9 @@ class Series:
         self._sources: dict[tuple[bool, int], Source] = {}
         self._active = -1
         self._retired: list[Source] = []
+        self._is_level = threading.Event()
+        """Unset while points are on their way that the catalog has already."""
+        self._is_level.set()
         self._is_detached = False
         """The active hot file was closed to reopen it, which did not work yet."""
         self.hot_points = 0
@@ -287,7 +292,8 @@ class Series:
 
     @contextmanager
     def snapshot(self, runs: set[int] | None = None) -> Iterator[Snapshot]:
-        """The sources that may hold these runs (None: all)."""
+        """The sources that may hold these runs (None: all), with every point that the catalog knows of by now."""
+        self._is_level.wait(_APPEND_S)
         with self._lock:
             held = [s for s in self._sources.values() if runs is None or not s.is_part or s.runs & runs]
             for source in held:
@@ -309,6 +315,15 @@ class Series:
         return dict(self._ask(f"SELECT writer, max(next_seq) FROM hot{number}.applied GROUP BY writer"))
 
     # -- writing
+
+    @contextmanager
+    def behind(self) -> Iterator[None]:
+        """While the catalog has points that are still to be appended: who begins to read waits for the end of this."""
+        self._is_level.clear()
+        try:
+            yield
+        finally:
+            self._is_level.set()
 
     @property
     def active(self) -> int:
