@@ -44,7 +44,7 @@ run = trackd.init(project="pipe")
 for i in range(100):
     run.log({"x": i})
 run.finish()
-print("trained")
+print("trained", flush=True)
 """
 PID_ONE = """
 import os, sys, trackd
