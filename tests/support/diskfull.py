@@ -118,9 +118,9 @@ def ends_full(size: Size) -> Outcome:
 def begins_full(size: Size) -> Outcome:
     """The training begins on a disk that is full already; then there is space."""
     with staged("48m", size) as stage, _hub_elsewhere(stage) as (start_hub, client), start_hub():
-        ballast = Ballast(stage.disk, inodes=size.is_inodes)
         places.prepare(stage.where)
         places.private_directory(stage.where.spool)
+        ballast = Ballast(stage.disk, inodes=size.is_inodes)
         try:
             wait_for(lambda: ballast.refusals > 0, "the disk is full")
             stage.train()
