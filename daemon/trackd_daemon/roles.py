@@ -47,6 +47,8 @@ ROLES: Final = (AGENT, HUB, AGENT_AND_HUB)
 EMBEDDED: Final = "embedded"
 _WATCH_S: Final = 2.0
 _STATS_TICKS: Final = 10
+_MEMORY_TICKS: Final = 30
+"""Once a minute freed memory goes back to the kernel: bursts leave gaps between what lives, more of them each time."""
 _EMBEDDED_RETRY_S: Final = 3.0
 """Our own store, asked again after a full disk: that costs nobody anything, and space may have returned."""
 _DRAIN_STORE_S: Final = 3.0
@@ -394,7 +396,9 @@ class Daemon:
             if self._must_leave():
                 return
             looks = [self._stay_findable, self._watch_quota, self._forget]
-            for look in [*looks, self._measure_store] if ticks % _STATS_TICKS == 0 else looks:
+            looks += [self._measure_store] if ticks % _STATS_TICKS == 0 else []
+            looks += [self._give_back_memory] if ticks % _MEMORY_TICKS == _MEMORY_TICKS - 1 else []
+            for look in looks:
                 try:
                     await look()
                 except Exception as error:  # it may be over in the next round, and the other looks are not to blame
@@ -425,6 +429,9 @@ class Daemon:
     async def _measure_store(self) -> None:
         if self._hub.parts is not None:
             self._store_bytes = (await asyncio.to_thread(self._hub.parts.store.stats))["store_bytes"]
+
+    async def _give_back_memory(self) -> None:
+        await asyncio.to_thread(process.give_back_freed_memory)
 
     async def _watch_quota(self) -> None:
         text = self._quota_warning()
